@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 const REQUEST_QUEUE: &str = "echo-request-queue";
 const REPLY_QUEUE: &str = "amq.rabbitmq.reply-to";
-const TIMEOUT: Duration = Duration::from_secs(5);
+const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of unacknowledged requests of the service.
 const PREFETCH: u16 = 1_000;
 
@@ -114,7 +114,7 @@ async fn create_order(
             .await
             .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     };
-    let response = time::timeout(TIMEOUT, round_trip).await;
+    let response = time::timeout(ROUND_TRIP_TIMEOUT, round_trip).await;
     rpc.pending_replies.remove(&correlation_id);
     Ok((
         StatusCode::CREATED,

@@ -18,7 +18,7 @@ use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
-    auth::{Auth, jwt::Tokens, keys::ApiKeys},
+    auth::{Auth, jwt::TokenVerifier, keys::ApiKeys},
     media::storage::Storage,
     rate_limit::RateLimit,
     state::FeatureFlags,
@@ -37,14 +37,14 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) cors: Option<CorsLayer>,
-    pub(crate) shipper_webhook: Option<Arc<Webhook>>,
-    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
+    pub(crate) shipper_webhook_verifier: Option<Arc<Webhook>>,
+    pub(crate) stripe_webhook_key: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     pub(crate) features: FeatureFlags,
     /// Effective values of the environment variables, without secrets.
     pub(crate) settings: Vec<Setting>,
     pub(crate) media: Storage,
-    pub(crate) media_sweep: Duration,
+    pub(crate) media_sweep_interval: Duration,
 }
 
 impl Config {
@@ -59,12 +59,15 @@ impl Config {
         let metrics_addr = metrics_addr
             .map(|_| env.parsed("METRICS_ADDR", ""))
             .transpose()?;
-        let keys =
+        let api_keys =
             ApiKeys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
         let origins_text = env.text("CORS_ORIGINS");
-        let origins = origins_text.as_deref().map(Origins::parse).transpose()?;
-        let auth = Auth::new(keys, tokens(env)?)
-            .with_trusted_origins(origins.as_ref().map_or(&[], Origins::origins));
+        let origins = origins_text
+            .as_deref()
+            .map(CorsOrigins::parse)
+            .transpose()?;
+        let auth = Auth::new(api_keys, token_verifier(env)?)
+            .with_trusted_origins(origins.as_ref().map_or(&[], CorsOrigins::origins));
         if auth.allows_anonymous() && !http_addr.ip().is_loopback() {
             bail!(
                 "API_KEYS, JWT_SECRET and JWT_JWKS_URL are not set: without credentials HTTP_ADDR must be a loopback address, not {http_addr}; set one of them"
@@ -79,15 +82,15 @@ impl Config {
             auth,
             rate_limit: RateLimit::parse(env.text("RATE_LIMIT").as_deref().unwrap_or("off"))?,
             cors: origins.as_ref().map(cors).transpose()?,
-            shipper_webhook: env
+            shipper_webhook_verifier: env
                 .webhook_secret("SHIPPER_WEBHOOK_SECRET")?
                 .as_deref()
                 .map(webhook_verifier)
                 .transpose()?,
-            stripe_webhook: env
+            stripe_webhook_key: env
                 .secret("STRIPE_WEBHOOK_SECRET")?
                 .as_deref()
-                .map(stripe_webhook)
+                .map(stripe_webhook_key)
                 .transpose()?,
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
             media: Storage::open(
@@ -95,7 +98,7 @@ impl Config {
                     .unwrap_or_else(|| "data/media".to_owned()),
             )
             .context("MEDIA_URL")?,
-            media_sweep: env.seconds("MEDIA_SWEEP_SECONDS", 3600)?,
+            media_sweep_interval: env.seconds("MEDIA_SWEEP_SECONDS", 3600)?,
             settings: settings::effective(ENVIRONMENT, env),
             features: FeatureFlags {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
@@ -117,7 +120,7 @@ pub(crate) fn http_addr(env: &Env) -> anyhow::Result<SocketAddr> {
     env.parsed("HTTP_ADDR", "127.0.0.1:8080")
 }
 
-fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
+fn token_verifier(env: &Env) -> anyhow::Result<Option<TokenVerifier>> {
     let (audience, issuer) = (env.text("JWT_AUDIENCE"), env.text("JWT_ISSUER"));
     match (env.secret("JWT_SECRET")?, env.text("JWT_JWKS_URL")) {
         (None, None) => Ok(None),
@@ -129,7 +132,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
                     secret.len()
                 );
             }
-            Ok(Some(Tokens::with_secret(&secret, audience, issuer)))
+            Ok(Some(TokenVerifier::with_secret(&secret, audience, issuer)))
         }
         (None, Some(url)) => {
             let parsed_url: Url = url
@@ -143,7 +146,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
                     "JWT_JWKS_URL uses http: an attacker on the network can replace the keys; use https"
                 );
             }
-            Tokens::with_published_keys(parsed_url, audience, issuer)
+            TokenVerifier::with_published_keys(parsed_url, audience, issuer)
                 .map(Some)
                 .context("JWT_JWKS_URL")
         }
@@ -151,17 +154,17 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
 }
 
 /// Origins whose pages may call the API from a browser.
-enum Origins {
+enum CorsOrigins {
     /// `*`: every origin.
-    Any,
+    AnyOrigin,
     /// The listed origins, such as `https://shop.example.com`.
-    Named(Vec<String>),
+    OriginList(Vec<String>),
 }
 
-impl Origins {
+impl CorsOrigins {
     fn parse(origins_text: &str) -> anyhow::Result<Self> {
         if origins_text == "*" {
-            return Ok(Self::Any);
+            return Ok(Self::AnyOrigin);
         }
         let parsed_origins = origins_text.split(',').map(|origin| {
             let origin = origin.trim();
@@ -177,23 +180,23 @@ impl Origins {
         });
         parsed_origins
             .collect::<anyhow::Result<_>>()
-            .map(Self::Named)
+            .map(Self::OriginList)
     }
 
     /// The listed origins; empty for `*`.
     fn origins(&self) -> &[String] {
         match self {
-            Self::Any => &[],
-            Self::Named(allowed_origins) => allowed_origins,
+            Self::AnyOrigin => &[],
+            Self::OriginList(allowed_origins) => allowed_origins,
         }
     }
 }
 
 /// The CORS layer: allowed origins, methods and headers.
-fn cors(allowed_origins: &Origins) -> anyhow::Result<CorsLayer> {
+fn cors(allowed_origins: &CorsOrigins) -> anyhow::Result<CorsLayer> {
     let allow_origin = match allowed_origins {
-        Origins::Any => AllowOrigin::any(),
-        Origins::Named(allowed_origins) => {
+        CorsOrigins::AnyOrigin => AllowOrigin::any(),
+        CorsOrigins::OriginList(allowed_origins) => {
             let header_values = allowed_origins
                 .iter()
                 .map(|origin| HeaderValue::from_str(origin));
@@ -240,7 +243,7 @@ fn cors(allowed_origins: &Origins) -> anyhow::Result<CorsLayer> {
 
 /// Stripe signs with the whole secret, including `whsec_`. A secret that is too short was cut off when
 /// copied.
-fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
+fn stripe_webhook_key(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
     let is_whole_secret = secret
         .strip_prefix("whsec_")
         .is_some_and(|after_prefix| after_prefix.len() >= MIN_STRIPE_SECRET_LENGTH);

@@ -211,7 +211,7 @@ impl Feed {
     /// # Errors
     /// `UNAVAILABLE` when too many listeners read at the same time; the worker's failure, or the reason why
     /// the worker could not be reached.
-    pub(crate) async fn read_for(
+    pub(crate) async fn read_missed_events(
         &self,
         caller: Caller,
         query: ListEvents,

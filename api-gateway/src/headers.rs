@@ -1,5 +1,5 @@
 //! Parses request headers (RFC 9110, sections 5.2 to 5.6): headers that may occur once ([`single_value`]),
-//! comma-separated lists ([`list`], [`split`]) and `Prefer` ([`preferences`], RFC 7240).
+//! comma-separated lists ([`list_value`], [`split`]) and `Prefer` ([`preferences`], RFC 7240).
 //!
 //! All handlers use these functions, so the same rules hold for each header: several lines of a list header
 //! form one list, and a separator inside a quoted string does not separate.
@@ -28,7 +28,10 @@ pub(crate) fn single_value<'a>(
 ///
 /// # Errors
 /// `INVALID_REQUEST` (400) when the value has characters other than visible ASCII.
-pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
+pub(crate) fn list_value(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<String>, Failure> {
     let mut joined_list: Option<String> = None;
     for header_value in headers.get_all(name) {
         let line_text = header_value
@@ -143,7 +146,7 @@ mod tests {
         let repeated_header = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
         let name = HeaderName::from_static("if-match");
         assert_eq!(
-            list(&repeated_header, &name).unwrap().unwrap(),
+            list_value(&repeated_header, &name).unwrap().unwrap(),
             "\"1\", \"2\""
         );
         assert_eq!(

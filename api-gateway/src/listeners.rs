@@ -120,7 +120,7 @@ mod tests {
             caller(Role::Storefront, "eu"),
             caller(Role::Storefront, "us"),
         );
-        let mut listeners: Vec<_> = (0..MAX_LISTENERS_PER_STOREFRONT)
+        let mut occupied_slots: Vec<_> = (0..MAX_LISTENERS_PER_STOREFRONT)
             .map(|_| slots.acquire(&eu_caller).unwrap())
             .collect();
         let failure = slots.acquire(&eu_caller).err().unwrap();
@@ -128,10 +128,10 @@ mod tests {
             failure.message,
             "all 4500 listener slots of this storefront are occupied; try again later"
         );
-        listeners.push(slots.acquire(&us_caller).unwrap());
+        occupied_slots.push(slots.acquire(&us_caller).unwrap());
         // Operators count for no storefront, even if their credential names one.
         let operator_caller = caller(Role::Operator, "eu");
-        listeners.extend(
+        occupied_slots.extend(
             (MAX_LISTENERS_PER_STOREFRONT + 1..MAX_LISTENERS)
                 .map(|_| slots.acquire(&operator_caller).unwrap()),
         );
@@ -140,9 +140,9 @@ mod tests {
             "all 5000 listener slots are occupied; try again later"
         );
 
-        listeners.remove(0);
-        listeners.push(slots.acquire(&eu_caller).unwrap());
-        drop(listeners);
+        occupied_slots.remove(0);
+        occupied_slots.push(slots.acquire(&eu_caller).unwrap());
+        drop(occupied_slots);
         assert!(slots.is_empty());
         assert!(slots.lock_counts().by_storefront.is_empty());
     }

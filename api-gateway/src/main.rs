@@ -4,18 +4,19 @@
 //!
 //! # Layout
 //!
-//! - [`server`]: accepts connections; [`router`]: all routes; [`state`]: the state that handlers share; [`config`]: configuration.
+//! - [`server`]: accepts connections; [`router`]: all routes; [`state`]: the state that handlers share;
+//!   [`config`]: configuration.
 //! - [`middleware`]: work common to all requests; [`request_id`], [`trace`]: ids for logs and traces.
 //! - [`routes`]: handlers, one file per resource; [`openapi`]: the API document.
 //! - [`input`], [`headers`]: parse requests; [`output`], [`problem`]: build responses and errors.
-//! - [`worker_client`]: authenticates the caller and sends RPC requests to the worker; [`accepted_keys`]:
-//!   idempotency keys of asynchronously accepted orders.
+//! - [`worker_client`]: authenticates the caller and sends RPC requests to the worker;
+//!   [`accepted_idempotency_keys`]: idempotency keys of asynchronously accepted orders.
 //! - [`auth`]: API keys, tokens and sessions; [`rate_limit`]: limits for each credential.
 //! - [`feed`], [`listeners`]: live events and their listeners.
 //! - [`media`]: photos of products.
 //! - [`console`]: the web console.
 
-mod accepted_keys;
+mod accepted_idempotency_keys;
 mod auth;
 mod config;
 mod console;
@@ -40,7 +41,7 @@ mod worker_client;
 
 use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
-use accepted_keys::AcceptedKeys;
+use accepted_idempotency_keys::AcceptedIdempotencyKeys;
 use anyhow::Context;
 use auth::stored_keys::StoredKeys;
 use clap::{Parser, Subcommand};
@@ -83,8 +84,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
-/// Configured by the environment variables listed below. Stores no data: any number of instances can run, and
-/// any of them can be stopped. On SIGTERM and SIGINT it finishes the requests in flight.
+/// Configured by the environment variables listed below. Stores nothing but photos, in a storage that all
+/// instances share: any number of instances can run, and any of them can be stopped. On SIGTERM and SIGINT it
+/// finishes the requests in flight.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help(config::ENVIRONMENT, EXIT_STATUS))]
 struct Arguments {
@@ -159,9 +161,9 @@ async fn run() -> anyhow::Result<()> {
         ));
     }
     let metrics_access = match config.metrics_addr {
-        Some(_) => MetricsAccess::OtherAddress,
+        Some(_) => MetricsAccess::MetricsAddressOnly,
         None if config.http_addr.ip().is_loopback() => MetricsAccess::Public,
-        None => MetricsAccess::Operators,
+        None => MetricsAccess::OperatorsOnly,
     };
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     tokio::spawn(publisher::probe(broker.clone()));
@@ -173,7 +175,7 @@ async fn run() -> anyhow::Result<()> {
         storage: config.media.clone(),
         rpc: rpc.clone(),
         request_timeout: config.request_timeout,
-        interval: config.media_sweep,
+        interval: config.media_sweep_interval,
     };
     tokio::spawn(sweeper.run(stop.clone()));
     let app = App::from(AppState {
@@ -181,16 +183,16 @@ async fn run() -> anyhow::Result<()> {
         media: Media::new(config.media),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
-        accepted_keys: AcceptedKeys::default(),
+        accepted_idempotency_keys: AcceptedIdempotencyKeys::default(),
         auth,
         rate_limit: config.rate_limit,
-        shipper_webhook: config.shipper_webhook,
+        shipper_webhook_verifier: config.shipper_webhook_verifier,
         features: config.features,
         settings: config.settings,
         started_at: Timestamp::now(),
         metrics: metrics.clone(),
         metrics_access,
-        stripe_webhook: config.stripe_webhook,
+        stripe_webhook_key: config.stripe_webhook_key,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),
     });

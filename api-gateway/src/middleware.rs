@@ -250,13 +250,13 @@ impl InFlightRequest {
             *response.status_mut() = StatusCode::NO_CONTENT;
         }
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-            response = problem.describe(&response, id.as_str());
+            response = problem.complete_response(&response, id.as_str());
         }
         let headers = response.headers_mut();
         if let Ok(id_value) = HeaderValue::from_str(id.as_str()) {
             headers.insert(REQUEST_ID, id_value);
         }
-        if let Some(traceparent) = context.trace.header() {
+        if let Some(traceparent) = context.trace.traceparent_header() {
             headers.insert(TRACEPARENT, traceparent);
         }
         if let Some(remaining_quota) = context.remaining_quota.get() {

@@ -256,9 +256,9 @@ pub(crate) struct PhotoForm {
 #[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) enum PhotoWidth {
     #[schema(rename = "320")]
-    Small,
+    Width320,
     #[schema(rename = "1280")]
-    Large,
+    Width1280,
 }
 
 #[derive(IntoParams)]

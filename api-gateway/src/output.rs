@@ -104,14 +104,14 @@ impl ReplyResponse {
     /// Builds the response; `extra_header` derives another header from the value.
     fn into_response_with(
         self,
-        extra_header: impl FnOnce(&HeaderFields<'_>) -> Option<(HeaderName, HeaderValue)>,
+        extra_header: impl FnOnce(&HeaderSourceFields<'_>) -> Option<(HeaderName, HeaderValue)>,
     ) -> Response {
         let Self { status, reply } = self;
         let mut response = match reply.outcome {
             Ok(value) => {
-                let header_fields = HeaderFields::from_json(&value);
-                let etag = header_fields.etag(&value);
-                let additional_header = extra_header(&header_fields);
+                let source_fields = HeaderSourceFields::from_json(&value);
+                let etag = source_fields.etag(&value);
+                let additional_header = extra_header(&source_fields);
                 let mut response = if status == StatusCode::NO_CONTENT {
                     status.into_response()
                 } else {
@@ -140,7 +140,7 @@ impl ReplyResponse {
 
 /// The fields of a value that response headers are built from.
 #[derive(Default, Deserialize)]
-struct HeaderFields<'a> {
+struct HeaderSourceFields<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -154,7 +154,7 @@ struct HeaderFields<'a> {
     next_cursor: Option<Cow<'a, str>>,
 }
 
-impl<'a> HeaderFields<'a> {
+impl<'a> HeaderSourceFields<'a> {
     fn from_json(value: &'a Json) -> Self {
         serde_json::from_str(value.text()).unwrap_or_default()
     }

@@ -29,7 +29,7 @@ impl Problem {
     }
 
     /// The complete response: body, status, and the headers of `response`.
-    pub(crate) fn describe(&self, response: &Response, request_id: &str) -> Response {
+    pub(crate) fn complete_response(&self, response: &Response, request_id: &str) -> Response {
         let mut response_of_problem = (self.status(), Json(self.body(request_id))).into_response();
         // Keeps headers set by the handler, such as `Allow`.
         for (name, value) in response.headers() {

@@ -69,13 +69,13 @@ impl RateLimit {
         }))))
     }
 
-    /// Counts a request of `credential` and stores the remaining quota in `remaining_quota`.
+    /// Counts a request of the credential `credential_id` and stores the remaining quota in `remaining_quota`.
     ///
     /// # Errors
     /// `RATE_LIMITED`, with the seconds to wait in `retry_after_seconds`.
     pub(crate) fn count(
         &self,
-        credential: &Arc<str>,
+        credential_id: &Arc<str>,
         remaining_quota: &OnceLock<RemainingQuota>,
     ) -> Result<(), Failure> {
         let RateLimitState {
@@ -86,7 +86,7 @@ impl RateLimit {
         if limiter.len() > MAX_TRACKED_CREDENTIALS {
             limiter.retain_recent();
         }
-        let (remaining_requests, count_result) = match limiter.check_key(credential) {
+        let (remaining_requests, count_result) = match limiter.check_key(credential_id) {
             Ok(limiter_state) => (limiter_state.remaining_burst_capacity(), Ok(())),
             Err(rejection) => {
                 let wait_time = rejection.wait_time_from(clock.now());
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn each_credential_has_its_own_rate_limit() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
-        let count_request = |credential: &str| {
+        let count_request = |credential_id: &str| {
             let remaining_quota = OnceLock::new();
-            let count_result = limit.count(&credential.into(), &remaining_quota);
+            let count_result = limit.count(&credential_id.into(), &remaining_quota);
             (
                 count_result.is_ok(),
                 remaining_quota.get().unwrap().remaining_requests,

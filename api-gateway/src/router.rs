@@ -1,8 +1,8 @@
 //! The router: all routes, the API description, the console and the metrics endpoint.
 //!
 //! [`router`] merges the routes of [`crate::routes`] and [`crate::console`], serves `/openapi.json` and the
-//! API documentation at `/docs`, and adds the optional routes of [`FeatureFlags`](crate::state::FeatureFlags). [`RequestLayer`] wraps all
-//! of them. Handlers share [`crate::state`].
+//! API documentation at `/docs`, and adds the optional routes of
+//! [`FeatureFlags`](crate::state::FeatureFlags). [`RequestLayer`] wraps all of them. Handlers share [`crate::state`].
 
 use std::sync::Arc;
 
@@ -74,18 +74,18 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
         openapi::with_content_security_policy,
     ));
     let router = router.merge(console::routes());
-    let router = if app.metrics_access == MetricsAccess::OtherAddress {
+    let router = if app.metrics_access == MetricsAccess::MetricsAddressOnly {
         router
     } else {
         router.route("/metrics", get(serve_metrics))
     };
     let router = if app.features.debug {
-        router.merge(routes::debug::debug())
+        router.merge(routes::debug::debug_routes())
     } else {
         router
     };
     let router = if app.features.demo {
-        router.merge(routes::debug::demo())
+        router.merge(routes::debug::demo_routes())
     } else {
         router
     };
@@ -119,7 +119,7 @@ async fn serve_metrics(
     headers: HeaderMap,
     method: Method,
 ) -> Result<Response, Problem> {
-    if app.metrics_access == MetricsAccess::Operators {
+    if app.metrics_access == MetricsAccess::OperatorsOnly {
         let identity = app.auth.identify(&headers, &method).await?;
         if identity.role == Role::Storefront {
             return Err(Failure::new(

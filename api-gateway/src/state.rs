@@ -16,7 +16,8 @@ use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accepted_keys::AcceptedKeys, auth::Auth, feed::Feed, media::Media, rate_limit::RateLimit,
+    accepted_idempotency_keys::AcceptedIdempotencyKeys, auth::Auth, feed::Feed, media::Media,
+    rate_limit::RateLimit,
 };
 
 /// Handle to the state shared by handlers; cheap to clone.
@@ -43,14 +44,14 @@ pub(crate) struct AppState {
     /// Publishes orders that are accepted asynchronously (`Prefer: respond-async`).
     pub(crate) publisher: Arc<Publisher>,
     /// Idempotency keys of recent asynchronously accepted orders.
-    pub(crate) accepted_keys: AcceptedKeys,
+    pub(crate) accepted_idempotency_keys: AcceptedIdempotencyKeys,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,
     /// Photos of products.
     pub(crate) media: Media,
-    pub(crate) shipper_webhook: Option<Arc<Webhook>>,
-    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
+    pub(crate) shipper_webhook_verifier: Option<Arc<Webhook>>,
+    pub(crate) stripe_webhook_key: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     pub(crate) features: FeatureFlags,
     /// Effective configuration.
@@ -69,9 +70,9 @@ pub(crate) enum MetricsAccess {
     /// No credential required: `HTTP_ADDR` is a loopback address.
     Public,
     /// Operators and admins only.
-    Operators,
+    OperatorsOnly,
     /// Not served on `HTTP_ADDR`: `METRICS_ADDR` is set.
-    OtherAddress,
+    MetricsAddressOnly,
 }
 
 /// Optional routes, off by default.

@@ -76,7 +76,7 @@ impl Trace {
         self.0.trace_id()
     }
 
-    pub(crate) fn header(&self) -> Option<HeaderValue> {
+    pub(crate) fn traceparent_header(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(self.0.traceparent()).ok()
     }
 }

@@ -46,7 +46,7 @@ const INTENT: HeaderName = HeaderName::from_static("x-intent");
 /// Maximum length of `X-Intent`; a longer one is ignored.
 const MAX_INTENT_CHARS: usize = 64;
 /// Maximum length of `Idempotency-Key`; a longer one is refused.
-const MAX_IDEMPOTENCY_KEY: usize = 255;
+const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 /// Maximum of `Prefer: wait`, in seconds; larger values are reduced to it.
 const MAX_WAIT_SECONDS: u64 = 30;
 
@@ -75,7 +75,7 @@ impl FromRequestParts<App> for WorkerClient {
         if let Some(rate_limit) = &app.rate_limit {
             rate_limit.count(&identity.credential_id, &context.remaining_quota)?;
         }
-        refuse_parameters(parts)?;
+        refuse_query_parameters(parts)?;
         let preferences = preferences(headers);
         Ok(Self {
             app: app.clone(),
@@ -141,11 +141,14 @@ impl WorkerClient {
         Ok(self.app.rpc.call(&request, call).await)
     }
 
-    /// Refuses an unknown storefront: one without a credential, a customer and an order.
+    /// Refuses an unknown storefront: one without a credential, customer or order.
     ///
     /// # Errors
     /// `INVALID_REQUEST` when the storefront is unknown; the worker's failure when the lookup fails.
-    pub(crate) async fn check_storefront(&self, storefront: &Storefront) -> Result<(), Problem> {
+    pub(crate) async fn require_known_storefront(
+        &self,
+        storefront: &Storefront,
+    ) -> Result<(), Problem> {
         if self.app.auth.may_have_credentials_of(storefront) {
             return Ok(());
         }
@@ -244,7 +247,9 @@ impl WorkerClient {
             condition.check_untagged()?;
         }
         let order_id = match &self.idempotency_key {
-            Some(key) => self.accepted_order_id(&caller, key, order_json.get())?,
+            Some(idempotency_key) => {
+                self.accepted_order_id(&caller, idempotency_key, order_json.get())?
+            }
             None => Uuid::now_v7(),
         };
         let accept_order = AcceptOrder {
@@ -266,7 +271,7 @@ impl WorkerClient {
                 | PublishError::Unroutable(_)),
             )) => {
                 // The broker does not have the order, so the key is free again.
-                self.app.accepted_keys.forget(order_id);
+                self.app.accepted_idempotency_keys.forget(order_id);
                 Err(Failure::new(Code::Unavailable, error.to_string()).into())
             }
             Some(Err(error @ PublishError::Unconfirmed(_))) => {
@@ -276,23 +281,27 @@ impl WorkerClient {
         }
     }
 
-    /// The id for an order with this `order_json` and idempotency `key`; records the key.
+    /// The id for an order with this `order_json` and `idempotency_key`; records the key.
     ///
     /// # Errors
     /// `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted a different order with the key.
     fn accepted_order_id(
         &self,
         caller: &Caller,
-        key: &str,
+        idempotency_key: &str,
         order_json: &str,
     ) -> Result<Uuid, Failure> {
         let key_scope = match caller.role {
             Role::Storefront => caller.storefront.as_str(),
             Role::Operator | Role::Admin => "*",
         };
-        let scoped_key = format!("order.accept/{key_scope}/{key}");
+        let scoped_key = format!("order.accept/{key_scope}/{idempotency_key}");
         let order_id = order_id_for_key(&scoped_key, order_json);
-        if !self.app.accepted_keys.record(scoped_key, order_id) {
+        if !self
+            .app
+            .accepted_idempotency_keys
+            .record(scoped_key, order_id)
+        {
             return Err(Failure::new(
                 Code::IdempotencyConflict,
                 "this idempotency key was used with a different request",
@@ -322,7 +331,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     };
     match header_value.to_str() {
         Ok(header_value)
-            if (1..=MAX_IDEMPOTENCY_KEY).contains(&header_value.len())
+            if (1..=MAX_IDEMPOTENCY_KEY_CHARS).contains(&header_value.len())
                 && !header_value.contains('\t') =>
         {
             Ok(Some(header_value.to_owned()))
@@ -330,7 +339,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         _ => Err(Failure::new(
             Code::InvalidRequest,
             format!(
-                "Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters"
+                "Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY_CHARS} printable ASCII characters"
             ),
         )
         .into()),
@@ -339,7 +348,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 /// The client's `If-Match`.
 fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
-    let Some(if_match_text) = headers::list(headers, &header::IF_MATCH)? else {
+    let Some(if_match_text) = headers::list_value(headers, &header::IF_MATCH)? else {
         return Ok(None);
     };
     let invalid_if_match =
@@ -349,7 +358,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
 
 /// The client's `If-None-Match`. An invalid one is ignored: the client gets the complete response.
 fn if_none_match(headers: &HeaderMap) -> Option<TagList> {
-    headers::list(headers, &header::IF_NONE_MATCH)
+    headers::list_value(headers, &header::IF_NONE_MATCH)
         .ok()??
         .parse()
         .ok()
@@ -357,7 +366,7 @@ fn if_none_match(headers: &HeaderMap) -> Option<TagList> {
 
 /// Refuses query parameters on requests that change something; these have none. Handlers of `GET` requests
 /// check their own parameters.
-fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
+fn refuse_query_parameters(parts: &Parts) -> Result<(), Failure> {
     if parts.method.is_safe() {
         return Ok(());
     }

@@ -120,15 +120,15 @@ fn new_catalogue() -> (WorkingSet, String) {
 fn bench_decisions(criterion: &mut Criterion) {
     let (mut working_set, customer_id) = new_catalogue();
     working_set.dirty = order_worker::domain::working_set::ChangeSet::default();
-    let creations: Vec<_> = (0..BATCH_SIZE)
+    let create_order_commands: Vec<_> = (0..BATCH_SIZE)
         .map(|sku_number| create_order_command(&customer_id, sku_number))
         .collect();
     let rules = default_rules();
     let create_orders = |mut working_set: WorkingSet| {
         working_set.numbers = (1..).take(BATCH_SIZE).collect();
         let mut context = new_context();
-        let orders = creations.iter().map(|creation| {
-            let reply = carry_out(&mut working_set, creation, &rules, &mut context);
+        let orders = create_order_commands.iter().map(|create_command| {
+            let reply = carry_out(&mut working_set, create_command, &rules, &mut context);
             reply.outcome.unwrap()
         });
         let orders: Vec<Json> = orders.collect();

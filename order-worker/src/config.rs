@@ -65,9 +65,9 @@ pub struct Config {
     /// provider.
     pub stripe: Option<Settings>,
     /// External list of stock levels.
-    pub warehouse: Option<Source>,
+    pub stock_source: Option<Source>,
     /// External list of orders to import.
-    pub import: Option<Source>,
+    pub import_source: Option<Source>,
     /// Messages to customers, if they are switched on.
     pub mail: Option<mail::settings::Settings>,
     /// Policy for webhook URLs.
@@ -92,7 +92,7 @@ pub struct SandboxDelivery {
     /// URL of the gateway's webhook.
     pub webhook_url: String,
     /// Secret that signs the calls: `whsec_…`.
-    pub secret: String,
+    pub webhook_secret: String,
 }
 
 impl Config {
@@ -121,9 +121,9 @@ impl Config {
         let carrier = env.choice(
             "CARRIER",
             &[
-                ("manual", CarrierChoice::Manual),
-                ("sandbox", CarrierChoice::Sandbox),
-                ("http", CarrierChoice::Http),
+                ("manual", CarrierChoice::SandboxLabels),
+                ("sandbox", CarrierChoice::SandboxLabelsAndDelivery),
+                ("http", CarrierChoice::HttpAdapter),
             ],
             "manual",
         )?;
@@ -139,8 +139,8 @@ impl Config {
             sandbox_delivery: sandbox_delivery(env, carrier)?,
             http_carrier: http_carrier(env, carrier)?,
             stripe,
-            warehouse: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
-            import: source(env, "IMPORT_URL", "IMPORT_SECONDS")?,
+            stock_source: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
+            import_source: source(env, "IMPORT_URL", "IMPORT_SECONDS")?,
             webhooks: UrlPolicy {
                 allow_private: env.choice(
                     "WEBHOOK_ALLOW_PRIVATE",
@@ -258,17 +258,17 @@ fn retention(env: &Env) -> anyhow::Result<Retention> {
     let events_retention = match env.text("EVENTS_KEPT_DAYS") {
         None => None,
         Some(days_text) if days_text == "forever" => None,
-        Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, MIN_EVENTS_KEPT_DAYS)?),
+        Some(_) => Some(read_days(env, "EVENTS_KEPT_DAYS", 0, MIN_EVENTS_KEPT_DAYS)?),
     };
     Ok(Retention {
         events: events_retention,
-        idempotency_records: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
-        deliveries: days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
-        messages: days(env, "MESSAGES_KEPT_DAYS", 365, 1)?,
+        idempotency_records: read_days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
+        deliveries: read_days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
+        messages: read_days(env, "MESSAGES_KEPT_DAYS", 365, 1)?,
     })
 }
 
-fn days(
+fn read_days(
     env: &Env,
     variable_name: &str,
     default_days: u32,
@@ -312,16 +312,16 @@ fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CarrierChoice {
     /// The sandbox's labels, without simulated deliveries.
-    Manual,
-    Sandbox,
-    Http,
+    SandboxLabels,
+    SandboxLabelsAndDelivery,
+    HttpAdapter,
 }
 
 fn http_carrier(
     env: &Env,
     carrier: CarrierChoice,
 ) -> anyhow::Result<Option<http_carrier::Settings>> {
-    let creates_labels = carrier == CarrierChoice::Http;
+    let creates_labels = carrier == CarrierChoice::HttpAdapter;
     let secret = env.webhook_secret("CARRIER_SECRET")?;
     let Some(url_text) = env.secret("CARRIER_URL")? else {
         if creates_labels {
@@ -338,13 +338,13 @@ fn http_carrier(
     };
     Ok(Some(http_carrier::Settings {
         base_url,
-        secret,
+        signing_secret: secret,
         creates_labels,
     }))
 }
 
 fn sandbox_delivery(env: &Env, carrier: CarrierChoice) -> anyhow::Result<Option<SandboxDelivery>> {
-    let does_deliver = carrier == CarrierChoice::Sandbox;
+    let does_deliver = carrier == CarrierChoice::SandboxLabelsAndDelivery;
     let secret = env.webhook_secret("SHIPPER_WEBHOOK_SECRET")?;
     let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
         Some(url) => url,
@@ -354,7 +354,7 @@ fn sandbox_delivery(env: &Env, carrier: CarrierChoice) -> anyhow::Result<Option<
         (false, _) => Ok(None),
         (true, Some(secret)) => Ok(Some(SandboxDelivery {
             webhook_url,
-            secret,
+            webhook_secret: secret,
         })),
         (true, None) => {
             bail!("CARRIER=sandbox: needs SHIPPER_WEBHOOK_SECRET, which signs its webhooks")

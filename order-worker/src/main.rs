@@ -82,7 +82,7 @@ enum Command {
         /// Path of the copy; must not exist yet
         file: PathBuf,
     },
-    /// Write orders or events as JSON lines, in the representation of the API
+    /// Write orders, events or messages to customers as JSON lines, in the representation of the API
     ///
     /// Writes the rows that exist at the start, in ascending order, each as it is when it is read. A slow
     /// reader does not hold up the database. At the end, standard error shows the value of --after that
@@ -151,7 +151,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Store::open(&database_url, None).await?.close().await;
             println!("{} is up to date", location(&database_url));
         }
-        Command::MigrateRequestQueue => migrate_requests(&env).await?,
+        Command::MigrateRequestQueue => migrate_queue(&env).await?,
         Command::Encrypt => {
             let database_url = config::database_url(&env)?;
             let cipher = config::cipher(&env)?;
@@ -232,7 +232,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the request queue a queue of the configured type.
-async fn migrate_requests(env: &Env) -> anyhow::Result<()> {
+async fn migrate_queue(env: &Env) -> anyhow::Result<()> {
     let queue_type = config::request_queue(env)?;
     let migration = migrate_request_queue(&config::amqp_url(env)?, queue_type).await?;
     let change_text = if migration.was_replaced {

@@ -75,7 +75,7 @@ use crate::{
     webhooks::url_policy::UrlPolicy,
 };
 
-pub(crate) use self::{idempotency::by_client, import::import, settings::partner_names};
+pub(crate) use self::{idempotency::client_idempotency, import::import, settings::partner_names};
 
 /// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;

@@ -39,7 +39,7 @@ use crate::{
     },
     rpc::{EffectiveSettings, FeedNotifier, OptionalFeatures, Rpc, partner_names},
     runtime::health::{self, Health},
-    steps::{Providers, Steps},
+    steps::{Providers, StepExecutor},
     store::{self, Store},
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
@@ -205,7 +205,7 @@ fn deliver_sandbox_shipments(
     let http_client = reqwest::Client::builder()
         .build()
         .context("can't create an HTTP client")?;
-    let delivery_task = carrier.deliver(http_client, delivery.webhook_url, delivery.secret);
+    let delivery_task = carrier.deliver(http_client, delivery.webhook_url, delivery.webhook_secret);
     Ok(async move {
         if let Err(error) = delivery_task.await {
             tracing::error!(
@@ -287,7 +287,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &mut background_tasks,
         &background_stop,
     );
-    let Some(connection_result) = stop
+    let Some(open_result) = stop
         .run_until_cancelled(open_store(&config, &store_sender))
         .await
     else {
@@ -297,7 +297,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         tracing::info!("order-worker stopped before the database could be opened");
         return Ok(());
     };
-    let (store, ledger) = connection_result?;
+    let (store, ledger) = open_result?;
     let _ = store_sender.send(Ok(store.clone()));
     drop(store_sender);
     let sandbox = Sandbox::open(ledger)?;
@@ -338,7 +338,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         webhook_dispatcher.run(),
     );
 
-    let external_lists = (config.warehouse, config.import);
+    let external_lists = (config.stock_source, config.import_source);
     start_jobs(
         external_lists,
         &store,
@@ -395,7 +395,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             http: http_carrier,
         },
     };
-    let step_executor = Steps::new(
+    let step_executor = StepExecutor::new(
         store.clone(),
         engine.clone(),
         providers,

@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn null_counts_as_absent() {
-        let absent_patch = read(json!({"a": null}), |fields| {
+        let value_of_null = read(json!({"a": null}), |fields| {
             Some(fields.optional("a", string))
         });
-        assert_eq!(absent_patch, Ok(None));
+        assert_eq!(value_of_null, Ok(None));
     }
 
     fn nested_body(levels: usize) -> String {
@@ -280,12 +280,12 @@ mod tests {
 
     #[test]
     fn free_form_json_is_limited_in_depth_and_has_no_nul() {
-        let free_json = |levels: usize| {
+        let parse_free_json = |levels: usize| {
             let value = serde_json::from_str(&nested_body(levels - 1)).unwrap();
             object(10_000)(json!({ "a": Value::Array(vec![value]) }))
         };
-        assert!(free_json(MAX_FREE_NESTING - 1).is_ok());
-        let nesting_error = free_json(MAX_FREE_NESTING).unwrap_err();
+        assert!(parse_free_json(MAX_FREE_NESTING - 1).is_ok());
+        let nesting_error = parse_free_json(MAX_FREE_NESTING).unwrap_err();
         assert!(nesting_error.contains("32 levels"), "{nesting_error}");
         for value in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
             assert!(object(100)(value).unwrap_err().contains("NUL"));

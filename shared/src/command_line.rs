@@ -54,10 +54,10 @@ impl CommonCommand {
     }
 }
 
-/// The end of `--help`: the environment variables of the table `program_help` and the common ones, then
-/// `exit_status`.
-pub fn after_help(program_help: &str, exit_status: &str) -> String {
-    format!("{}\n{exit_status}", describe(program_help))
+/// The end of `--help`: the environment variables of the table `variable_table` and the common ones, then
+/// `exit_status_text`.
+pub fn after_help(variable_table: &str, exit_status_text: &str) -> String {
+    format!("{}\n{exit_status_text}", describe(variable_table))
 }
 
 /// Installs the TLS implementation of the process: several dependencies use TLS and none sets a default.
@@ -81,8 +81,8 @@ pub fn check_config<T: Display>(
     Ok(())
 }
 
-/// The exit status for `program_result`. An error is printed in one line to standard error, after the program's name, and
-/// ends with status `error_status`.
+/// The exit status for `program_result`. An error is printed in one line to standard error, after the program's name,
+/// and ends with status `error_status`.
 pub fn exit_code(
     program: &str,
     program_result: anyhow::Result<ExitCode>,

@@ -59,11 +59,11 @@ impl Env {
         names_read
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name.to_owned());
-        self.unrecorded(name)
+        self.text_without_recording(name)
     }
 
     /// As [`Env::text`], without recording the name.
-    pub(crate) fn unrecorded(&self, name: &str) -> Option<String> {
+    pub(crate) fn text_without_recording(&self, name: &str) -> Option<String> {
         self.variables
             .get(name)
             .map(|value| value.trim().to_owned())
@@ -75,15 +75,15 @@ impl Env {
     /// # Errors
     /// When both are set, or the file can't be read.
     pub fn secret(&self, name: &str) -> anyhow::Result<Option<String>> {
-        let file_name = format!("{name}_FILE");
-        match (self.text(name), self.unrecorded(&file_name)) {
+        let file_variable = format!("{name}_FILE");
+        match (self.text(name), self.text_without_recording(&file_variable)) {
             (Some(_), Some(_)) => {
-                bail!("{name} and {file_name} are both set: set only one of them")
+                bail!("{name} and {file_variable} are both set: set only one of them")
             }
             (value, None) => Ok(value),
             (None, Some(path)) => std::fs::read_to_string(&path)
                 .map(|text| Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
-                .with_context(|| format!("{file_name}={path}: can't read the file")),
+                .with_context(|| format!("{file_variable}={path}: can't read the file")),
         }
     }
 
@@ -251,12 +251,14 @@ mod tests {
             env.choice("C", &[("pretty", 1), ("json", 2)], "pretty")
                 .unwrap_err(),
         ] {
-            let line = error.to_string();
+            let error_text = error.to_string();
             assert!(
-                ["A=", "B=", "C="].iter().any(|name| line.starts_with(name)),
-                "{line}"
+                ["A=", "B=", "C="]
+                    .iter()
+                    .any(|name| error_text.starts_with(name)),
+                "{error_text}"
             );
-            assert!(!line.contains('\n'));
+            assert!(!error_text.contains('\n'));
         }
         assert_eq!(env.millis("D", 5).unwrap(), Duration::from_millis(5));
     }

@@ -47,17 +47,17 @@ pub fn of(resource: &Json) -> String {
     digest_of_parts(version, stock.or(failing_since).or(last_used_at), resource)
 }
 
-/// The entity tag of `resource` from its `version` and its `uncounted_part`, which changes without a new
+/// The entity tag of `resource` from its `version` and its `unversioned_part`, which changes without a new
 /// version.
 pub fn digest_of_parts(
     version: Option<u64>,
-    uncounted_part: Option<&RawValue>,
+    unversioned_part: Option<&RawValue>,
     resource: &Json,
 ) -> String {
-    match (version, uncounted_part) {
+    match (version, unversioned_part) {
         (Some(version), None) => format!("\"{version}\""),
-        (Some(version), Some(uncounted_part)) => {
-            format!("\"{version}-{}\"", digest(uncounted_part.get()))
+        (Some(version), Some(unversioned_part)) => {
+            format!("\"{version}-{}\"", digest(unversioned_part.get()))
         }
         (None, _) => format!("\"{}\"", digest(resource.text())),
     }
@@ -74,7 +74,7 @@ fn digest(text: &str) -> String {
 }
 
 /// The part of a tag that `If-Match` compares: without the digest of what changes without a new version.
-fn condition(opaque_tag: &str) -> &str {
+fn compared_part(opaque_tag: &str) -> &str {
     opaque_tag
         .split_once('-')
         .map_or(opaque_tag, |(version, _)| version)
@@ -92,7 +92,7 @@ pub struct EntityTag {
 impl EntityTag {
     /// Strong comparison: a weak tag equals no tag.
     fn equals_strongly(&self, opaque_tag: &str) -> bool {
-        !self.is_weak && condition(&self.opaque) == condition(opaque_tag)
+        !self.is_weak && compared_part(&self.opaque) == compared_part(opaque_tag)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Orders: the representation that REST and RPC return, with its payment and shipments.
 //!
 //! `charge` has the discounts, taxes and the shipping charge, `edit` the pending edit, `request` the requests about
-//! orders, `returns` the returns, `import` the bulk import, `label` the reply of a carrier, `list` the options of lists, `tag` the tags, `accept` the message of an
-//! order that is created asynchronously. The rules for orders are in the worker's domain module.
+//! orders, `returns` the returns, `import` the bulk import, `label` the reply of a carrier, `list` the options of
+//! lists, `tag` the tags, `transaction` the transactions of the payment, `accept` the message of an order that is
+//! created asynchronously. The rules for orders are in the worker's domain module.
 
 mod accept;
 pub(crate) mod charge;
@@ -266,8 +267,8 @@ impl CancelReason {
     }
 }
 
-/// A line item as stored and in events: units of a product from one warehouse, at the price at the time of the
-/// order.
+/// A line item as stored and in events: units of a product from one warehouse, at the price set by the order or
+/// its last edit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineItem {
     /// SKU of the product.
@@ -276,7 +277,7 @@ pub struct LineItem {
     pub name: String,
     /// Number of units.
     pub quantity: NonZeroU32,
-    /// Price per unit in minor units, fixed at creation.
+    /// Price per unit in minor units, set by the order or its last edit.
     pub unit_price: i64,
     /// Warehouse that the units are reserved in and shipped from; `null` until they are reserved.
     pub warehouse: Option<Warehouse>,
@@ -299,8 +300,8 @@ fn is_zero(amount: &i64) -> bool {
     *amount == 0
 }
 
-/// A line item with its totals, as callers see it: units of a product from one warehouse, at the price at the
-/// time of the order.
+/// A line item with its totals, as callers see it: units of a product from one warehouse, at the price set by
+/// the order or its last edit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = LineItem)]
 pub struct PricedItem {
@@ -311,7 +312,7 @@ pub struct PricedItem {
     /// Number of units.
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
-    /// Price per unit in minor units, fixed at creation.
+    /// Price per unit in minor units, set by the order or its last edit.
     pub unit_price: i64,
     /// Warehouse that the units are reserved in and shipped from; `null` until they are reserved.
     pub warehouse: Option<Warehouse>,

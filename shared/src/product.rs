@@ -60,7 +60,8 @@ pub struct Product {
     pub stock: Vec<StockLevel>,
     /// Whether the product is soft-deleted and can't be ordered.
     pub is_deleted: bool,
-    /// Counts changes of the product and of its stock levels; also its `ETag`.
+    /// Counts changes of the product, and of its stock levels when they are set, adjusted or removed. Reservations and
+    /// shipments do not count: the `ETag` has a digest of the stock in addition.
     pub version: u64,
     /// Time of creation.
     #[schema(value_type = String, format = DateTime)]

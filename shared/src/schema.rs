@@ -35,9 +35,9 @@ pub(crate) fn address_patch() -> Object {
     let field_schema = RefOr::T(Schema::Object(
         text(0, 200).schema_type(text_or_null).build(),
     ));
-    let fields =
+    let address_builder =
         address_fields().additional_properties(Some(AdditionalProperties::RefOr(field_schema)));
-    or_null(fields, Type::Object).build()
+    or_null(address_builder, Type::Object).build()
 }
 
 /// Schema of a note.

@@ -50,10 +50,13 @@ pub fn effective(table: &str, env: &Env) -> Vec<Setting> {
         .chain(documented_variables(COMMON_VARIABLES));
     variables
         .map(|variable| {
-            let set_value = env.unrecorded(&variable.name);
+            let set_value = env.text_without_recording(&variable.name);
             let source = if set_value.is_some() {
                 SettingSource::Environment
-            } else if env.unrecorded(&format!("{}_FILE", variable.name)).is_some() {
+            } else if env
+                .text_without_recording(&format!("{}_FILE", variable.name))
+                .is_some()
+            {
                 SettingSource::File
             } else {
                 SettingSource::Default

@@ -8,14 +8,14 @@
 use std::collections::HashSet;
 
 /// Maximum number of members of a `tracestate`; one with more is ignored.
-const MAX_MEMBERS: usize = 32;
+const MAX_TRACESTATE_MEMBERS: usize = 32;
 /// Maximum length of a `tracestate` that is passed on; the specification requires at least this. Members are
 /// left out of a longer one.
-const MAX_STATE_LENGTH: usize = 512;
+const MAX_TRACESTATE_LENGTH: usize = 512;
 /// Members of a `tracestate` that is too long are left out first if they are longer than this.
 const LARGE_MEMBER_LENGTH: usize = 128;
 /// Maximum length of a member's key, and of its value.
-const MAX_PART_LENGTH: usize = 256;
+const MAX_KEY_OR_VALUE_LENGTH: usize = 256;
 /// Bits of the flags that the specification defines: sampled, and random trace id.
 const KNOWN_FLAGS: u8 = 0b11;
 /// `traceparent` of an unsampled trace.
@@ -115,7 +115,7 @@ fn parse_tracestate(text: &str) -> Option<String> {
         }
         let (key, value) = member.split_once('=')?;
         member_count += 1;
-        if member_count > MAX_MEMBERS || !is_key(key) || !is_value(value) {
+        if member_count > MAX_TRACESTATE_MEMBERS || !is_key(key) || !is_value(value) {
             return None;
         }
         // The first of several members with the same key is the newest.
@@ -131,10 +131,10 @@ fn parse_tracestate(text: &str) -> Option<String> {
 fn shorten(members: &mut Vec<&str>) {
     let joined_length =
         |members: &[&str]| -> usize { members.iter().map(|member| member.len() + 1).sum() };
-    if joined_length(members) > MAX_STATE_LENGTH + 1 {
+    if joined_length(members) > MAX_TRACESTATE_LENGTH + 1 {
         members.retain(|member| member.len() <= LARGE_MEMBER_LENGTH);
     }
-    while joined_length(members) > MAX_STATE_LENGTH + 1 {
+    while joined_length(members) > MAX_TRACESTATE_LENGTH + 1 {
         members.pop();
     }
 }
@@ -142,7 +142,7 @@ fn shorten(members: &mut Vec<&str>) {
 /// Whether `key` is a key of level 2 of the specification, which allows more than level 1.
 fn is_key(key: &str) -> bool {
     let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    key.len() <= MAX_PART_LENGTH
+    key.len() <= MAX_KEY_OR_VALUE_LENGTH
         && key.bytes().next().is_some_and(is_alphanumeric)
         && key
             .bytes()
@@ -151,7 +151,7 @@ fn is_key(key: &str) -> bool {
 
 /// Whether `value` is printable ASCII without a comma or an equals sign, and does not end with a space.
 fn is_value(value: &str) -> bool {
-    value.len() <= MAX_PART_LENGTH
+    value.len() <= MAX_KEY_OR_VALUE_LENGTH
         && value.bytes().next_back().is_some_and(|byte| byte != b' ')
         && value
             .bytes()

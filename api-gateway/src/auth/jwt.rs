@@ -37,19 +37,19 @@ const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Tolerated clock skew.
 const LEEWAY_SECONDS: u32 = 30;
 /// Interval for fetching published keys again.
-const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
+const KEY_REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 /// Minimum interval between fetches for unknown keys, since any client can invent a key id.
-const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+const MIN_KEY_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout for fetching published keys.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of the key set document in bytes.
-const MAX_KEYS_BYTES: usize = 256 * 1024;
+const MAX_KEY_SET_BYTES: usize = 256 * 1024;
 /// Maximum length of a subject in characters; a longer one is truncated.
 const MAX_SUBJECT_LENGTH: usize = 100;
 
 /// Verifies tokens.
 #[derive(Clone)]
-pub(crate) struct Tokens(Arc<TokenSettings>);
+pub(crate) struct TokenVerifier(Arc<TokenSettings>);
 
 struct TokenSettings {
     source: KeySource,
@@ -102,7 +102,7 @@ pub(super) fn has_token_form(credential: &str) -> bool {
     credential.len() <= MAX_TOKEN_BYTES && credential.split('.').count() == 3
 }
 
-impl Tokens {
+impl TokenVerifier {
     /// Verifies tokens signed with `secret`.
     pub(crate) fn with_secret(
         secret: &str,
@@ -129,7 +129,7 @@ impl Tokens {
         token_crypto::install();
         let client = Client::builder()
             .redirect(Policy::limited(3))
-            .timeout(FETCH_TIMEOUT)
+            .timeout(KEY_FETCH_TIMEOUT)
             .build()?;
         Ok(Self(Arc::new(TokenSettings {
             source: KeySource::Published(PublishedKeys {
@@ -159,18 +159,19 @@ impl Tokens {
                     key: secret_key.clone(),
                     algorithm: Algorithm::HS256,
                 };
-                self.check_signature(token, &header, &verification_key)
+                self.verify_with_key(token, &header, &verification_key)
                     .map_err(Failure::from)?
             }
             KeySource::Published(published_keys) => {
-                self.check_published(token, &header, published_keys).await?
+                self.verify_with_published_keys(token, &header, published_keys)
+                    .await?
             }
         };
         identity_of_claims(claims)
     }
 
     /// Verifies the token with the published keys; fetches them again if none matches.
-    async fn check_published(
+    async fn verify_with_published_keys(
         &self,
         token: &str,
         header: &Header,
@@ -181,9 +182,9 @@ impl Tokens {
             published_keys.fetch_keys(false).await;
         }
         let keys = published_keys.current_keys();
-        let refusal_failure = match self.check_any(token, header, &keys) {
+        let refusal_failure = match self.verify_with_any_key(token, header, &keys) {
             Err(VerificationError::NoMatchingKey(refusal_failure)) => refusal_failure,
-            Err(VerificationError::Invalid(failure)) => return Err(failure),
+            Err(VerificationError::InvalidToken(failure)) => return Err(failure),
             Ok(claims) => return Ok(claims),
         };
         if !is_stale {
@@ -199,13 +200,13 @@ impl Tokens {
         if Arc::ptr_eq(&keys, &refreshed_keys) {
             return Err(refusal_failure);
         }
-        self.check_any(token, header, &refreshed_keys)
+        self.verify_with_any_key(token, header, &refreshed_keys)
             .map_err(Failure::from)
     }
 
-    /// Verifies the token with each candidate of `keys`: the keys with the token's `kid`, or all keys with
-    /// its algorithm if it has no `kid`.
-    fn check_any(
+    /// Verifies the token with each candidate of `keys`: the keys for its algorithm that have its `kid`, or all
+    /// keys for its algorithm if it has no `kid`.
+    fn verify_with_any_key(
         &self,
         token: &str,
         header: &Header,
@@ -218,19 +219,19 @@ impl Tokens {
         let candidate_keys: Vec<_> = candidates.map(|published_key| &published_key.key).collect();
         let matching_keys = candidate_keys
             .iter()
-            .filter(|published_key| published_key.algorithm == header.alg);
+            .filter(|verification_key| verification_key.algorithm == header.alg);
         let mut refusal = None;
-        for published_key in matching_keys {
-            match self.check_signature(token, header, published_key) {
+        for verification_key in matching_keys {
+            match self.verify_with_key(token, header, verification_key) {
                 Err(VerificationError::NoMatchingKey(failure)) => refusal = Some(failure),
-                check_result => return check_result,
+                verify_result => return verify_result,
             }
         }
         let refusal = match (&header.kid, &candidate_keys[..], refusal) {
             (Some(_), [], _) => {
                 unauthenticated_failure("the token's key id (kid) is not among the published keys")
             }
-            (Some(_), [published_key, ..], None) => wrong_algorithm(header, published_key),
+            (Some(_), [verification_key, ..], None) => wrong_algorithm(header, verification_key),
             (Some(_), _, Some(refusal)) => refusal,
             (None, [only_key], None) => wrong_algorithm(header, only_key),
             (None, [_], Some(refusal)) => refusal,
@@ -242,7 +243,7 @@ impl Tokens {
         Err(VerificationError::NoMatchingKey(refusal))
     }
 
-    fn check_signature(
+    fn verify_with_key(
         &self,
         token: &str,
         header: &Header,
@@ -265,7 +266,7 @@ impl Tokens {
                 unauthenticated_failure(format!("the token is not valid: {verification_error}"));
             match verification_error.kind() {
                 ErrorKind::InvalidSignature => VerificationError::NoMatchingKey(failure),
-                _ => VerificationError::Invalid(failure),
+                _ => VerificationError::InvalidToken(failure),
             }
         })
     }
@@ -295,16 +296,15 @@ impl Tokens {
 enum VerificationError {
     /// No key verifies the signature; a key that is not known yet may.
     NoMatchingKey(Failure),
-    /// The signature is verified, but the claims are invalid, for example expired.
-    Invalid(Failure),
+    /// The token is invalid for any other reason, for example because it has expired; no other key would help.
+    InvalidToken(Failure),
 }
 
 impl From<VerificationError> for Failure {
     fn from(verification_error: VerificationError) -> Self {
         match verification_error {
-            VerificationError::NoMatchingKey(failure) | VerificationError::Invalid(failure) => {
-                failure
-            }
+            VerificationError::NoMatchingKey(failure)
+            | VerificationError::InvalidToken(failure) => failure,
         }
     }
 }
@@ -380,7 +380,7 @@ impl PublishedKeys {
         let Ok(last_fetch) = self.last_fetch.try_lock() else {
             return false;
         };
-        last_fetch.is_none_or(|last_fetch| last_fetch.elapsed() >= REFRESH_INTERVAL)
+        last_fetch.is_none_or(|last_fetch| last_fetch.elapsed() >= KEY_REFRESH_INTERVAL)
     }
 
     async fn fetch_keys(&self, is_urgent: bool) {
@@ -389,8 +389,8 @@ impl PublishedKeys {
         let min_interval = match (self.current_keys().is_empty(), is_urgent) {
             // With an empty cache, fetch at once.
             (true, _) => Duration::ZERO,
-            (false, true) => MIN_REFRESH_INTERVAL,
-            (false, false) => REFRESH_INTERVAL,
+            (false, true) => MIN_KEY_REFRESH_INTERVAL,
+            (false, false) => KEY_REFRESH_INTERVAL,
         };
         if last_fetch.is_some_and(|last_fetch| {
             last_fetch >= requested_at || last_fetch.elapsed() < min_interval
@@ -420,8 +420,8 @@ impl PublishedKeys {
         let mut key_set_bytes = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             anyhow::ensure!(
-                key_set_bytes.len() + chunk.len() <= MAX_KEYS_BYTES,
-                "the key set has more than {MAX_KEYS_BYTES} bytes"
+                key_set_bytes.len() + chunk.len() <= MAX_KEY_SET_BYTES,
+                "the key set has more than {MAX_KEY_SET_BYTES} bytes"
             );
             key_set_bytes.extend_from_slice(&chunk);
         }

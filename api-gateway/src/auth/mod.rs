@@ -26,7 +26,7 @@ use shared::{
 use uuid::Uuid;
 
 use self::{
-    jwt::Tokens,
+    jwt::TokenVerifier,
     keys::{ApiKeys, MIN_SAFE_KEY_LENGTH},
     new_secret::SealingKey,
     stored_keys::StoredKeys,
@@ -41,7 +41,7 @@ const CREDENTIAL_ID_BYTES: usize = 12;
 pub(crate) struct Auth {
     keys: ApiKeys,
     stored_keys: StoredKeys,
-    tokens: Option<Tokens>,
+    token_verifier: Option<TokenVerifier>,
     /// Origins whose pages may send changes while no credentials are configured.
     trusted_origins: Arc<[String]>,
     /// Signs session cookies: made from the configured keys, so that all gateways have the same one; without
@@ -82,7 +82,7 @@ impl Identity {
 }
 
 impl Auth {
-    pub(crate) fn new(keys: ApiKeys, tokens: Option<Tokens>) -> Self {
+    pub(crate) fn new(keys: ApiKeys, token_verifier: Option<TokenVerifier>) -> Self {
         let session_secret = if keys.is_empty() {
             random_secret()
         } else {
@@ -91,7 +91,7 @@ impl Auth {
         Self {
             keys,
             stored_keys: StoredKeys::default(),
-            tokens,
+            token_verifier,
             trusted_origins: Arc::default(),
             session_secret,
         }
@@ -115,14 +115,14 @@ impl Auth {
 
     /// Whether no credentials are configured, so that no caller has to authenticate.
     pub(crate) fn allows_anonymous(&self) -> bool {
-        self.keys.is_empty() && self.tokens.is_none()
+        self.keys.is_empty() && self.token_verifier.is_none()
     }
 
     /// Whether credentials for this storefront may exist. With an identity provider this is always true,
     /// since its tokens can name any storefront.
     pub(crate) fn may_have_credentials_of(&self, storefront: &Storefront) -> bool {
         *storefront == Storefront::default()
-            || self.tokens.is_some()
+            || self.token_verifier.is_some()
             || self.keys.has_storefront(storefront)
             || self.stored_keys.has_storefront(storefront)
     }
@@ -195,8 +195,10 @@ impl Auth {
         if stored_keys::has_key_form(credential) {
             return self.stored_keys.identify(credential).await;
         }
-        match &self.tokens {
-            Some(tokens) if jwt::has_token_form(credential) => tokens.identify(credential).await,
+        match &self.token_verifier {
+            Some(token_verifier) if jwt::has_token_form(credential) => {
+                token_verifier.identify(credential).await
+            }
             _ => Err(unauthenticated_failure("the credential is not known")),
         }
     }
@@ -246,10 +248,10 @@ fn is_loopback(host: &str) -> bool {
     };
     let host_name = authority.host();
     let address = host_name.trim_start_matches('[').trim_end_matches(']');
-    let is_address = address
+    let is_loopback_address = address
         .parse::<IpAddr>()
         .is_ok_and(|address| address.is_loopback());
-    is_address || host_name == "localhost" || host_name.ends_with(".localhost")
+    is_loopback_address || host_name == "localhost" || host_name.ends_with(".localhost")
 }
 
 /// The credential of the `Authorization` header.

@@ -35,16 +35,16 @@ impl Auth {
     ) -> Result<(Identity, String), Failure> {
         let identity = self.identify_credential(credential).await?;
         let now = SystemTime::now();
-        let is_key =
+        let is_api_key =
             self.keys.identify(credential).is_some() || stored_keys::has_key_form(credential);
         let expires_at = identity.validity.expires_at();
         let latest_end = now + SESSION_LIFETIME;
         let ends_at = match expires_at {
-            Some(expires_at) if is_key => expires_at.min(latest_end),
+            Some(expires_at) if is_api_key => expires_at.min(latest_end),
             Some(expires_at) => expires_at,
             None => latest_end,
         };
-        let cookie_value = if is_key {
+        let cookie_value = if is_api_key {
             self.signed_cookie(&identity.credential_id, ends_at)
         } else {
             format!("t.{credential}")
@@ -83,16 +83,16 @@ impl Auth {
             ));
         }
         if let Some(token) = cookie_value.strip_prefix("t.") {
-            return match &self.tokens {
-                Some(tokens) if jwt::has_token_form(token) => {
-                    tokens.identify(token).await.map(Some)
+            return match &self.token_verifier {
+                Some(token_verifier) if jwt::has_token_form(token) => {
+                    token_verifier.identify(token).await.map(Some)
                 }
                 _ => Err(unauthenticated_failure(
                     "the session is not valid; log in again",
                 )),
             };
         }
-        self.verify(cookie_value)
+        self.identify_signed_cookie(cookie_value)
             .await?
             .map(Some)
             .ok_or_else(|| unauthenticated_failure("the session has ended; log in again"))
@@ -113,7 +113,10 @@ impl Auth {
     ///
     /// # Errors
     /// `UNAVAILABLE` when the key is not known here and no worker can be asked.
-    async fn verify(&self, cookie_value: &str) -> Result<Option<Identity>, Failure> {
+    async fn identify_signed_cookie(
+        &self,
+        cookie_value: &str,
+    ) -> Result<Option<Identity>, Failure> {
         let Some((credential_id, ends_at)) = self.verify_session_cookie(cookie_value) else {
             return Ok(None);
         };

@@ -6,7 +6,7 @@
 //! refused, so that a new key works at once. Lookups share their reads of the list and have a minimum interval:
 //! requests with wrong keys cost the worker a few reads per second at most.
 //!
-//! Uses of keys are reported in the background, at most once per key and [`REPORT_INTERVAL`].
+//! Uses of keys are reported in the background, at most once per key and [`MIN_REPORT_INTERVAL`].
 
 use std::{
     collections::HashMap,
@@ -49,7 +49,7 @@ const MAX_LIST_AGE: Duration = Duration::from_secs(5);
 /// Interval at which used keys are looked for.
 const REPORT_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Minimum interval between two reports of a key's use.
-const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+const MIN_REPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The active keys; clones share them.
 #[derive(Clone, Default)]
@@ -66,7 +66,7 @@ struct StoredKeysState {
 
 /// The last read of the list.
 struct LastRead {
-    started_at: Instant,
+    read_started_at: Instant,
     failure: Option<Failure>,
 }
 
@@ -103,7 +103,10 @@ impl StoredKeys {
             ..StoredKeysState::default()
         }));
         let (reader, reporter) = (stored_keys.clone(), stored_keys.clone());
-        tokio::spawn(stop.clone().run_until_cancelled_owned(reader.follow_list()));
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(reader.refresh_periodically()),
+        );
         tokio::spawn(
             stop.clone()
                 .run_until_cancelled_owned(reporter.report_uses()),
@@ -119,7 +122,7 @@ impl StoredKeys {
     pub(super) async fn identify(&self, credential: &str) -> Result<Identity, Failure> {
         let digest = KeyDigest::of(credential);
         let received_at = Instant::now();
-        let mut key = self.find(&digest);
+        let mut key = self.find_by_digest(&digest);
         if key.is_none() {
             self.refresh(received_at).await.map_err(|failure| {
                 tracing::debug!(%failure, "an unknown API key can't be looked up");
@@ -128,7 +131,7 @@ impl StoredKeys {
                     "the API key can't be checked, because no worker answers; try again later",
                 )
             })?;
-            key = self.find(&digest);
+            key = self.find_by_digest(&digest);
         }
         let key = key.ok_or_else(|| {
             unauthenticated_failure("the API key is not known: it may be revoked or expired")
@@ -143,7 +146,7 @@ impl StoredKeys {
         &self,
         credential_id: &str,
     ) -> Result<Option<Identity>, Failure> {
-        let find = || {
+        let find_by_id = || {
             let key_list = self.list();
             let mut listed_keys = key_list.keys_by_digest.values();
             listed_keys
@@ -151,10 +154,10 @@ impl StoredKeys {
                 .cloned()
         };
         let received_at = Instant::now();
-        let mut key = find();
+        let mut key = find_by_id();
         if key.is_none() {
             self.refresh(received_at).await?;
-            key = find();
+            key = find_by_id();
         }
         Ok(key.map(|key| {
             key.record_use();
@@ -181,7 +184,7 @@ impl StoredKeys {
         listed_keys.any(|key| key.active_key.storefront.as_ref() == Some(storefront))
     }
 
-    fn find(&self, digest: &KeyDigest) -> Option<Arc<StoredKey>> {
+    fn find_by_digest(&self, digest: &KeyDigest) -> Option<Arc<StoredKey>> {
         self.list().keys_by_digest.get(digest).cloned()
     }
 
@@ -194,7 +197,7 @@ impl StoredKeys {
         Arc::clone(&key_list)
     }
 
-    async fn follow_list(self) {
+    async fn refresh_periodically(self) {
         let mut last_success = Instant::now();
         let mut is_outdated = false;
         loop {
@@ -228,23 +231,23 @@ impl StoredKeys {
     async fn refresh(&self, requested_at: Instant) -> Result<(), Failure> {
         let mut last_read = Arc::clone(&self.0.last_read).lock_owned().await;
         if let Some(finished_read) = &*last_read {
-            if finished_read.started_at >= requested_at {
+            if finished_read.read_started_at >= requested_at {
                 return finished_read.failure.clone().map_or(Ok(()), Err);
             }
-            time::sleep_until(finished_read.started_at + MIN_READ_INTERVAL).await;
+            time::sleep_until(finished_read.read_started_at + MIN_READ_INTERVAL).await;
         }
         // A task of its own completes the read also when the client disconnects, so that the minimum interval holds.
         let stored_keys = self.clone();
-        let key_read = tokio::spawn(async move {
-            let started_at = Instant::now();
+        let list_read_task = tokio::spawn(async move {
+            let read_started_at = Instant::now();
             let read_result = stored_keys.read_list().await;
             *last_read = Some(LastRead {
-                started_at,
+                read_started_at,
                 failure: read_result.clone().err(),
             });
             read_result
         });
-        key_read.await.unwrap_or_else(|error| {
+        list_read_task.await.unwrap_or_else(|error| {
             let message = format!("reading the list of API keys ended early: {error}");
             Err(Failure::new(Code::Internal, message))
         })
@@ -285,7 +288,7 @@ impl StoredKeys {
             return;
         };
         let previous_list = self.list();
-        let new_keys = active_keys.into_iter().map(|active_key| {
+        let listed_keys = active_keys.into_iter().map(|active_key| {
             let known_key = previous_list.keys_by_digest.get(&active_key.digest);
             let known_key = known_key.filter(|known_key| known_key.active_key == active_key);
             let stored_key = known_key.cloned();
@@ -294,7 +297,7 @@ impl StoredKeys {
         });
         let new_list = Arc::new(KeyList {
             version: Some(version),
-            keys_by_digest: new_keys.collect(),
+            keys_by_digest: listed_keys.collect(),
         });
         *self
             .0
@@ -314,12 +317,12 @@ impl StoredKeys {
             time::sleep(REPORT_CHECK_INTERVAL).await;
             let now_ms = Timestamp::now().as_millisecond();
             let key_list = self.list();
-            let due_keys: Vec<_> = key_list
+            let keys_to_report: Vec<_> = key_list
                 .keys_by_digest
                 .values()
                 .filter_map(|key| Some((key, key.use_to_report(now_ms)?)))
                 .collect();
-            let uses = due_keys.iter().filter_map(|(key, last_used_ms)| {
+            let uses = keys_to_report.iter().filter_map(|(key, last_used_ms)| {
                 let last_used_at = Timestamp::from_millisecond(*last_used_ms).ok()?;
                 let id = key.active_key.id;
                 Some(KeyUse { id, last_used_at })
@@ -333,7 +336,7 @@ impl StoredKeys {
                 .await
             {
                 Ok(_) => {
-                    for (key, last_used_ms) in due_keys {
+                    for (key, last_used_ms) in keys_to_report {
                         key.reported_use_ms.store(last_used_ms, Ordering::Relaxed);
                         key.reported_at_ms.store(now_ms, Ordering::Relaxed);
                     }
@@ -379,8 +382,9 @@ impl StoredKey {
     fn use_to_report(&self, now_ms: i64) -> Option<i64> {
         let last_used_ms = self.last_used_ms.load(Ordering::Relaxed);
         let is_new = last_used_ms > self.reported_use_ms.load(Ordering::Relaxed);
-        let age_ms = now_ms - self.reported_at_ms.load(Ordering::Relaxed);
-        let is_due = i128::from(age_ms) >= i128::try_from(REPORT_INTERVAL.as_millis()).ok()?;
+        let ms_since_report = now_ms - self.reported_at_ms.load(Ordering::Relaxed);
+        let is_due =
+            i128::from(ms_since_report) >= i128::try_from(MIN_REPORT_INTERVAL.as_millis()).ok()?;
         (is_new && is_due).then_some(last_used_ms)
     }
 }
@@ -405,13 +409,13 @@ mod tests {
     use super::*;
 
     fn active_keys(version: &str, secrets: &[&str]) -> ActiveKeys {
-        let key_values = secrets.iter().map(|secret| {
+        let key_objects = secrets.iter().map(|secret| {
             json!({
                 "id": "0192f0c1-2345-7abc-8def-0123456789ab", "name": "shop", "role": "storefront",
                 "storefront": "eu", "digest": KeyDigest::of(secret), "expires_at": null
             })
         });
-        let keys = Value::Array(key_values.collect());
+        let keys = Value::Array(key_objects.collect());
         serde_json::from_value(json!({"version": version, "keys": keys})).unwrap()
     }
 
@@ -433,11 +437,11 @@ mod tests {
         // Unknown keys are looked up; there is no worker here.
         let failure = stored_keys.identify("owk_one").await.unwrap_err();
         assert_eq!(failure.code, Code::Unavailable);
-        let session = stored_keys
+        let found_identity = stored_keys
             .find_by_credential_id(&second_identity.credential_id)
             .await
             .unwrap();
-        assert_eq!(session.unwrap().actor, "shop");
+        assert_eq!(found_identity.unwrap().actor, "shop");
 
         let unchanged_list = ActiveKeys {
             version: "2".to_owned(),
@@ -459,7 +463,9 @@ mod tests {
     async fn uses_of_a_key_are_reported_with_an_interval() {
         let stored_keys = StoredKeys::default();
         stored_keys.replace_list(active_keys("1", &["owk_one"]));
-        let key = stored_keys.find(&KeyDigest::of("owk_one")).unwrap();
+        let key = stored_keys
+            .find_by_digest(&KeyDigest::of("owk_one"))
+            .unwrap();
         let now_ms = Timestamp::now().as_millisecond();
         assert_eq!(key.use_to_report(now_ms), None);
         stored_keys.identify("owk_one").await.unwrap();

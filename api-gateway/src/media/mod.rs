@@ -20,7 +20,7 @@ mod webp;
 
 use std::{sync::Arc, time::Duration};
 
-use photo::{DecodedPhoto, Header, Rejection};
+use photo::{EncodedPhoto, PhotoHeader, Rejection};
 use shared::outcome::{Code, Failure};
 use storage::Storage;
 use tokio::{
@@ -34,8 +34,8 @@ use crate::problem::Problem;
 const MAX_UPLOADS: usize = 6;
 /// Time for which an upload waits for its turn.
 const UPLOAD_WAIT: Duration = Duration::from_secs(20);
-/// Memory for decoding photos, in MiB, by the estimate of [`Header::memory_mib`]. Photos are decoded at the same time
-/// as long as they need no more together. A photo that needs more is decoded alone.
+/// Memory for decoding photos, in MiB, by the estimate of [`PhotoHeader::memory_mib`]. Photos are decoded at the
+/// same time as long as they need no more together. A photo that needs more is decoded alone.
 const DECODE_MEMORY_MIB: u32 = 192;
 /// Time within which a photo must be decoded and encoded.
 const DECODE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -74,11 +74,11 @@ impl Media {
     ///
     /// # Errors
     /// The reason why the photo is refused; `UNAVAILABLE` when the gateway is busy.
-    pub(crate) async fn process(
+    pub(crate) async fn decode_and_reencode(
         &self,
         bytes: Vec<u8>,
-        header: Header,
-    ) -> Result<DecodedPhoto, Problem> {
+        header: PhotoHeader,
+    ) -> Result<EncodedPhoto, Problem> {
         // A larger photo takes all permits, so that it is the only one.
         let memory_mib = header.memory_mib().min(DECODE_MEMORY_MIB);
         let permit = Arc::clone(&self.decode_memory_mib).acquire_many_owned(memory_mib);
@@ -87,12 +87,12 @@ impl Media {
         };
         // The permit is held until the thread has finished, even after the request was given up.
         let decoding = task::spawn_blocking(move || {
-            let process_result = photo::process(&bytes, &header);
+            let reencode_result = photo::decode_and_reencode(&bytes, &header);
             drop(permit);
-            process_result
+            reencode_result
         });
         match time::timeout(DECODE_TIMEOUT, decoding).await {
-            Ok(Ok(process_result)) => process_result.map_err(Problem::from),
+            Ok(Ok(reencode_result)) => reencode_result.map_err(Problem::from),
             Ok(Err(_)) => Err(Rejection::Unreadable(
                 "the image can't be decoded: its content is damaged".to_owned(),
             )

@@ -47,7 +47,7 @@ const JPEG_QUALITY: u8 = 85;
 #[derive(Debug)]
 pub(crate) enum Rejection {
     /// The content is of another type than accepted or declared: 415.
-    Type(String),
+    WrongType(String),
     /// The content can't be decoded, or exceeds a limit: 422.
     Unreadable(String),
 }
@@ -55,7 +55,7 @@ pub(crate) enum Rejection {
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let (message, status) = match rejection {
-            Rejection::Type(message) => (message, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Rejection::WrongType(message) => (message, StatusCode::UNSUPPORTED_MEDIA_TYPE),
             Rejection::Unreadable(message) => (message, StatusCode::UNPROCESSABLE_ENTITY),
         };
         Problem::with_status(Failure::new(Code::InvalidRequest, message), status)
@@ -63,7 +63,7 @@ impl From<Rejection> for Problem {
 }
 
 /// A photo and its smaller copies, ready to be stored.
-pub(crate) struct DecodedPhoto {
+pub(crate) struct EncodedPhoto {
     pub(crate) content_type: ImageType,
     pub(crate) size: ImageSize,
     pub(crate) variants: Vec<ImageSize>,
@@ -73,14 +73,14 @@ pub(crate) struct DecodedPhoto {
 
 /// The checked header of an upload.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Header {
+pub(crate) struct PhotoHeader {
     content_type: ImageType,
     decoded_bytes: u64,
     /// Memory for the decoder's code tables.
-    table_bytes: u64,
+    code_table_bytes: u64,
 }
 
-impl Header {
+impl PhotoHeader {
     /// Checks the header of `bytes`: the type against the `declared_type`, and the size. Decodes no pixels.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Header {
             Ok(ImageFormat::Png) => ImageType::Png,
             Ok(ImageFormat::WebP) => ImageType::WebP,
             Ok(other_format) => {
-                return Err(Rejection::Type(format!(
+                return Err(Rejection::WrongType(format!(
                     "the content is {}; send image/jpeg, image/png or image/webp",
                     other_format.to_mime_type()
                 )));
@@ -109,7 +109,7 @@ impl Header {
             }
         };
         if content_type != declared_type {
-            return Err(Rejection::Type(format!(
+            return Err(Rejection::WrongType(format!(
                 "the Content-Type is {}, but the content is {}",
                 declared_type.as_str(),
                 content_type.as_str()
@@ -134,7 +134,7 @@ impl Header {
                 "the decoded image has {decoded_bytes} bytes; at most {MAX_DECODED_BYTES} are allowed"
             )));
         }
-        let table_bytes = if content_type == ImageType::WebP {
+        let code_table_bytes = if content_type == ImageType::WebP {
             webp::check_chunks(bytes, (width, height)).map_err(Rejection::Unreadable)?
         } else {
             0
@@ -142,14 +142,14 @@ impl Header {
         Ok(Self {
             content_type,
             decoded_bytes,
-            table_bytes,
+            code_table_bytes,
         })
     }
 
     /// Estimate of the memory for decoding the photo, in MiB: the pixels, and twice as much for the decoder and the
     /// copies, and the decoder's code tables.
     pub(crate) fn memory_mib(&self) -> u32 {
-        let memory_bytes = 3 * self.decoded_bytes + self.table_bytes;
+        let memory_bytes = 3 * self.decoded_bytes + self.code_table_bytes;
         let mebibytes = memory_bytes.div_ceil(1024 * 1024).max(1);
         u32::try_from(mebibytes).unwrap_or(u32::MAX)
     }
@@ -159,7 +159,10 @@ impl Header {
 ///
 /// # Errors
 /// When the content is damaged.
-pub(crate) fn process(bytes: &[u8], header: &Header) -> Result<DecodedPhoto, Rejection> {
+pub(crate) fn decode_and_reencode(
+    bytes: &[u8],
+    header: &PhotoHeader,
+) -> Result<EncodedPhoto, Rejection> {
     let photo = decode(bytes, header.content_type).map_err(|error| unreadable(&error))?;
     let size = size_of(&photo);
     let mut files = Vec::with_capacity(1 + VARIANT_WIDTHS.len());
@@ -177,7 +180,7 @@ pub(crate) fn process(bytes: &[u8], header: &Header) -> Result<DecodedPhoto, Rej
     }
     drop(larger_copy);
     files.push((FULL_SIZE, encode(&photo, header.content_type)?));
-    Ok(DecodedPhoto {
+    Ok(EncodedPhoto {
         content_type: header.content_type,
         size,
         variants,
@@ -359,10 +362,10 @@ mod tests {
         encode(&DynamicImage::ImageRgb8(pixels), content_type).unwrap()
     }
 
-    fn rejection_message(result: Result<Header, Rejection>) -> String {
+    fn rejection_message(result: Result<PhotoHeader, Rejection>) -> String {
         match result {
             Ok(header) => panic!("accepted: {header:?}"),
-            Err(Rejection::Type(message) | Rejection::Unreadable(message)) => message,
+            Err(Rejection::WrongType(message) | Rejection::Unreadable(message)) => message,
         }
     }
 
@@ -370,8 +373,8 @@ mod tests {
     fn copies_are_smaller_and_keep_the_proportions() {
         for content_type in ImageType::ALL {
             let upload = encode_gradient(1600, 800, content_type);
-            let header = Header::read(&upload, content_type).unwrap();
-            let photo = process(&upload, &header).unwrap();
+            let header = PhotoHeader::read(&upload, content_type).unwrap();
+            let photo = decode_and_reencode(&upload, &header).unwrap();
             let sizes: Vec<_> = photo
                 .variants
                 .iter()
@@ -381,8 +384,13 @@ mod tests {
             assert_eq!((photo.size.width, photo.size.height), (1600, 800));
         }
         let upload = encode_gradient(320, 10, ImageType::Png);
-        let header = Header::read(&upload, ImageType::Png).unwrap();
-        assert!(process(&upload, &header).unwrap().variants.is_empty());
+        let header = PhotoHeader::read(&upload, ImageType::Png).unwrap();
+        assert!(
+            decode_and_reencode(&upload, &header)
+                .unwrap()
+                .variants
+                .is_empty()
+        );
     }
 
     /// A PNG file of one color with a colour profile.
@@ -400,8 +408,8 @@ mod tests {
 
     /// The color that is stored for `upload`.
     fn stored_color(upload: &[u8]) -> Rgb<u8> {
-        let header = Header::read(upload, ImageType::Png).unwrap();
-        let photo = process(upload, &header).unwrap();
+        let header = PhotoHeader::read(upload, ImageType::Png).unwrap();
+        let photo = decode_and_reencode(upload, &header).unwrap();
         let stored_image = image::load_from_memory(&photo.files[0].1).unwrap();
         *stored_image.to_rgb8().get_pixel(4, 4)
     }
@@ -457,7 +465,7 @@ mod tests {
                 let size = u32::try_from(data.len()).unwrap();
                 [name, &size.to_le_bytes()[..], data].concat()
             };
-            let content = [
+            let riff_content = [
                 b"WEBP".to_vec(),
                 chunk(
                     b"VP8X",
@@ -466,13 +474,13 @@ mod tests {
                 chunk(b"ANIM", &[0; 6]),
                 chunk(b"ANMF", &frame),
             ];
-            chunk(b"RIFF", &content.concat())
+            chunk(b"RIFF", &riff_content.concat())
         };
         let upload = animation(16, 8);
-        let header = Header::read(&upload, ImageType::WebP).unwrap();
-        let photo = process(&upload, &header).unwrap();
+        let header = PhotoHeader::read(&upload, ImageType::WebP).unwrap();
+        let photo = decode_and_reencode(&upload, &header).unwrap();
         assert_eq!((photo.size.width, photo.size.height), (16, 16));
-        let message_text = rejection_message(Header::read(&animation(16, 9), ImageType::WebP));
+        let message_text = rejection_message(PhotoHeader::read(&animation(16, 9), ImageType::WebP));
         assert!(
             message_text.contains("9 × 9 pixels instead of 8 × 8"),
             "{message_text}"
@@ -491,15 +499,18 @@ mod tests {
     #[test]
     fn wrong_type_and_empty_body_are_named() {
         let jpeg = encode_gradient(8, 8, ImageType::Jpeg);
-        let message_text = rejection_message(Header::read(&jpeg, ImageType::Png));
+        let message_text = rejection_message(PhotoHeader::read(&jpeg, ImageType::Png));
         assert_eq!(
             message_text,
             "the Content-Type is image/png, but the content is image/jpeg"
         );
-        assert!(rejection_message(Header::read(b"", ImageType::Png)).contains("empty"));
+        assert!(rejection_message(PhotoHeader::read(b"", ImageType::Png)).contains("empty"));
         assert!(
-            rejection_message(Header::read(b"<html>", ImageType::Png)).contains("not an image")
+            rejection_message(PhotoHeader::read(b"<html>", ImageType::Png))
+                .contains("not an image")
         );
-        assert!(rejection_message(Header::read(b"GIF89a", ImageType::Png)).contains("image/gif"));
+        assert!(
+            rejection_message(PhotoHeader::read(b"GIF89a", ImageType::Png)).contains("image/gif")
+        );
     }
 }

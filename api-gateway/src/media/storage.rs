@@ -137,10 +137,10 @@ impl Storage {
 
     /// Deletes all files of a photo. If that fails, the sweep repeats it.
     pub(crate) async fn delete(&self, photo_id: ImageId) {
-        let copies = VARIANT_WIDTHS
+        let variant_names = VARIANT_WIDTHS
             .into_iter()
             .map(|(_, variant_name)| variant_name);
-        for variant in std::iter::once(FULL_SIZE).chain(copies) {
+        for variant in std::iter::once(FULL_SIZE).chain(variant_names) {
             self.delete_file(&self.path(photo_id, variant)).await;
         }
     }
@@ -149,7 +149,7 @@ impl Storage {
         match self.store.delete(path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => {
-                tracing::warn!(%path, "a file of a deleted photo can't be deleted now; it will be deleted later: {error}");
+                tracing::warn!(%path, "a file of an unused photo can't be deleted now; it will be deleted later: {error}");
             }
         }
     }

@@ -2,8 +2,8 @@
 //! gateway, and of photos that were removed while the storage was not available.
 //!
 //! Only files that are older than an hour are deleted, so that an upload in progress keeps its files, also when
-//! the clock of the storage differs. The files are listed before the photos of all products are read: a photo that is added in the
-//! meantime has new files. When a list can't be read completely, nothing is deleted.
+//! the clock of the storage differs. The files are listed before the photos of all products are read: a photo that
+//! is added in the meantime has new files. When a list can't be read completely, nothing is deleted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,7 +34,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 /// Minimum age of deleted files. It must be longer than any upload takes, however often gateways sweep.
 const MIN_AGE: Duration = Duration::from_hours(1);
 /// Number of photos that a sweep deletes without regard to the number of stored ones.
-const MAX_UNREFERENCED: usize = 20;
+const ALWAYS_DELETABLE_PHOTOS: usize = 20;
 
 /// Deletes unused files again and again.
 pub(crate) struct Sweeper {
@@ -93,7 +93,7 @@ impl Sweeper {
             .into_iter()
             .filter(|id| !referenced_ids.contains(id))
             .collect();
-        if unreferenced_ids.len() > max_unreferenced(old_count) {
+        if unreferenced_ids.len() > max_deletable_photos(old_count) {
             tracing::error!(
                 unreferenced = unreferenced_ids.len(),
                 stored = old_count,
@@ -144,8 +144,8 @@ fn old_photos(is_old_by_photo: HashMap<ImageId, bool>) -> Vec<ImageId> {
 /// The number of photos that a sweep may delete of `old_count`. When a product is deleted, its files are deleted at
 /// once, so a sweep finds only a few. More than half of the photos are without a product when the storage belongs to
 /// another database, or when the database is an older copy.
-fn max_unreferenced(old_count: usize) -> usize {
-    MAX_UNREFERENCED.max(old_count / 2)
+fn max_deletable_photos(old_count: usize) -> usize {
+    ALWAYS_DELETABLE_PHOTOS.max(old_count / 2)
 }
 
 fn unreadable_page(error: impl std::fmt::Display) -> Failure {
@@ -206,7 +206,7 @@ mod tests {
     fn sweep_deletes_twenty_photos_or_half_of_them() {
         for (old_count, max_count) in [(0, 20), (1, 20), (20, 20), (41, 20), (42, 21), (1_000, 500)]
         {
-            assert_eq!(max_unreferenced(old_count), max_count, "{old_count}");
+            assert_eq!(max_deletable_photos(old_count), max_count, "{old_count}");
         }
     }
 }

@@ -19,8 +19,8 @@ use crate::{input::discard_body, problem::Problem};
 
 /// Maximum size of an uploaded image in bytes.
 pub(crate) const MAX_IMAGE_BYTES: usize = 10 * 1024 * 1024;
-/// Size of the parts of a form around its file, in bytes.
-const MAX_FORM_BYTES: usize = 16 * 1024;
+/// Maximum size of the parts of a form around its file, in bytes.
+const MAX_FORM_OVERHEAD_BYTES: usize = 16 * 1024;
 /// Timeout for receiving the whole body.
 const BODY_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -52,7 +52,7 @@ pub(crate) async fn receive(request: Request) -> Result<Upload, Problem> {
     };
     let max_bytes = match body_kind {
         BodyKind::Image(_) => MAX_IMAGE_BYTES,
-        BodyKind::Form => MAX_IMAGE_BYTES + MAX_FORM_BYTES,
+        BodyKind::Form => MAX_IMAGE_BYTES + MAX_FORM_OVERHEAD_BYTES,
     };
     let (head, body) = request.into_parts();
     let body_bytes = time::timeout(BODY_TIMEOUT, read_body(&head.headers, body, max_bytes)).await;
@@ -100,7 +100,7 @@ fn image_type(media_type: &str, header_name: &str) -> Result<ImageType, Problem>
         } else {
             format!("is {media_type:?}")
         };
-        Rejection::Type(format!(
+        Rejection::WrongType(format!(
             "{header_name} {given_type}; it must be image/jpeg, image/png or image/webp, or multipart/form-data with one such file"
         ))
         .into()

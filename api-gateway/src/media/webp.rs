@@ -14,9 +14,9 @@ const FRAME_HEADER_BYTES: usize = 16;
 const MAX_LOSSLESS_BYTES: usize = 1024 * 1024;
 /// Memory for the code tables of lossless data per byte: at most some 300 bytes. A tree has 1,024 entries of 4 bytes
 /// and is described by at least 13 bytes.
-const TABLE_BYTES_PER_BYTE: u64 = 320;
-/// Compression method in the first byte of transparency: none, or lossless.
-const ALPHA_COMPRESSION: u8 = 0b11;
+const CODE_TABLE_BYTES_PER_LOSSLESS_BYTE: u64 = 320;
+/// Bits of the first byte of transparency that name its compression: none, or lossless.
+const ALPHA_COMPRESSION_MASK: u8 = 0b11;
 
 const INCOMPLETE_IMAGE: &str = "the image is incomplete: its end is missing";
 
@@ -43,8 +43,8 @@ fn split_chunk(bytes: &[u8]) -> Option<(Chunk<'_>, &[u8])> {
     Some((chunk, bytes.get(padded_size..).unwrap_or_default()))
 }
 
-/// Checks that all pictures in a WebP file have the size of its `canvas` or of their frame, that its metadata is not
-/// larger than the file, and that it has little lossless data. Returns the memory that the decoder may need for its
+/// Checks that all pictures in a WebP file have the size `canvas_size` or that of their frame, that its metadata is
+/// not larger than the file, and that it has little lossless data. Returns the memory that the decoder may need for its
 /// code tables, in bytes.
 ///
 /// # Errors
@@ -53,27 +53,27 @@ pub(super) fn check_chunks(bytes: &[u8], canvas_size: (u32, u32)) -> Result<u64,
     let mut remaining_bytes = bytes.get(FILE_HEADER_BYTES..).unwrap_or_default();
     // A simple file has a single picture, whose header is that of the file.
     let is_extended = remaining_bytes.starts_with(b"VP8X");
-    let mut lossless_bytes = 0;
+    let mut largest_lossless_bytes = 0;
     while let Some((chunk, next_bytes)) = split_chunk(remaining_bytes) {
-        lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
+        largest_lossless_bytes = largest_lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         match chunk.name {
             _ if !is_extended => break,
             b"VP8 " | b"VP8L" => check_picture(&chunk, canvas_size)?,
-            b"ANMF" => lossless_bytes = lossless_bytes.max(check_frame(&chunk)?),
+            b"ANMF" => largest_lossless_bytes = largest_lossless_bytes.max(check_frame(&chunk)?),
             b"ALPH" | b"EXIF" | b"ICCP" | b"XMP " => check_is_complete(&chunk)?,
             // The decoder ignores unknown chunks, and bytes after the last chunk.
             _ => {}
         }
         remaining_bytes = next_bytes;
     }
-    Ok(lossless_bytes * TABLE_BYTES_PER_BYTE)
+    Ok(largest_lossless_bytes * CODE_TABLE_BYTES_PER_LOSSLESS_BYTE)
 }
 
 /// The number of bytes of lossless data in `chunk`, which is limited.
 fn checked_lossless_bytes(chunk: &Chunk<'_>) -> Result<u64, String> {
     let is_lossless = match (chunk.name, chunk.data) {
         (b"VP8L", _) => true,
-        (b"ALPH", [flags, ..]) => flags & ALPHA_COMPRESSION != 0,
+        (b"ALPH", [flags, ..]) => flags & ALPHA_COMPRESSION_MASK != 0,
         _ => false,
     };
     match chunk.data.len() {
@@ -94,7 +94,7 @@ fn check_is_complete(chunk: &Chunk<'_>) -> Result<(), String> {
 }
 
 /// Checks a frame of an animation: its first chunk is a picture, or its transparency followed by a lossy picture.
-/// Returns the number of bytes of its lossless data.
+/// Returns the largest number of bytes of lossless data in one of its chunks.
 fn check_frame(frame: &Chunk<'_>) -> Result<u64, String> {
     check_is_complete(frame)?;
     let Some((header, mut remaining_bytes)) = frame.data.split_first_chunk::<FRAME_HEADER_BYTES>()
@@ -107,10 +107,10 @@ fn check_frame(frame: &Chunk<'_>) -> Result<u64, String> {
     };
     let frame_size = (read_side(6), read_side(9));
     let mut is_picture_expected = true;
-    let mut lossless_bytes = 0;
+    let mut largest_lossless_bytes = 0;
     while let Some((chunk, next_bytes)) = split_chunk(remaining_bytes) {
         check_is_complete(&chunk)?;
-        lossless_bytes = lossless_bytes.max(checked_lossless_bytes(&chunk)?);
+        largest_lossless_bytes = largest_lossless_bytes.max(checked_lossless_bytes(&chunk)?);
         if is_picture_expected && chunk.name != b"ALPH" {
             check_picture(&chunk, frame_size)?;
             is_picture_expected = false;
@@ -120,7 +120,7 @@ fn check_frame(frame: &Chunk<'_>) -> Result<u64, String> {
     if is_picture_expected {
         return Err(INCOMPLETE_IMAGE.to_owned());
     }
-    Ok(lossless_bytes)
+    Ok(largest_lossless_bytes)
 }
 
 /// Checks that the picture in `chunk` has this `size`.
@@ -240,16 +240,17 @@ mod tests {
     fn lossless_data_is_limited_and_counted() {
         let alpha = |size: usize, flags: u8| chunk(b"ALPH", &vec![flags; size]);
         let largest_size = MAX_LOSSLESS_BYTES;
-        let table_bytes_of = |size: usize| Ok(size as u64 * TABLE_BYTES_PER_BYTE);
-        assert_eq!(check(&[lossy_chunk(300, 200)]), table_bytes_of(0));
+        let code_table_bytes_of =
+            |size: usize| Ok(size as u64 * CODE_TABLE_BYTES_PER_LOSSLESS_BYTE);
+        assert_eq!(check(&[lossy_chunk(300, 200)]), code_table_bytes_of(0));
         assert_eq!(
             check(&[alpha(largest_size, 1), lossy_chunk(300, 200)]),
-            table_bytes_of(largest_size)
+            code_table_bytes_of(largest_size)
         );
         // Transparency that is not compressed needs no tables.
         assert_eq!(
             check(&[alpha(largest_size + 1, 0), lossy_chunk(300, 200)]),
-            table_bytes_of(0)
+            code_table_bytes_of(0)
         );
         let animation = frame_chunk(8, 6, &[alpha(largest_size + 1, 1), lossy_chunk(8, 6)]);
         let simple_content =
@@ -283,9 +284,9 @@ mod tests {
             assert!(error.contains(" pixels instead of "), "{error}");
         }
         // The decoder takes any chunk after the transparency for the picture.
-        let mut changed_file = lossy_chunk(16_383, 16_383);
-        changed_file[..4].copy_from_slice(b"MORE");
-        let error = check(&[frame_chunk(8, 6, &[alpha, changed_file])]).unwrap_err();
+        let mut renamed_chunk = lossy_chunk(16_383, 16_383);
+        renamed_chunk[..4].copy_from_slice(b"MORE");
+        let error = check(&[frame_chunk(8, 6, &[alpha, renamed_chunk])]).unwrap_err();
         assert!(error.contains("no picture"), "{error}");
     }
 
@@ -294,9 +295,9 @@ mod tests {
         for chunk_name in [b"ICCP", b"EXIF", b"XMP ", b"ALPH", b"ANMF"] {
             let chunks = [lossy_chunk(300, 200), oversized_chunk(chunk_name)];
             assert_eq!(check(&chunks).unwrap_err(), INCOMPLETE_IMAGE);
-            let nested_frame = [lossy_chunk(8, 6), oversized_chunk(chunk_name)];
+            let frame_chunks = [lossy_chunk(8, 6), oversized_chunk(chunk_name)];
             assert_eq!(
-                check(&[frame_chunk(8, 6, &nested_frame)]).unwrap_err(),
+                check(&[frame_chunk(8, 6, &frame_chunks)]).unwrap_err(),
                 INCOMPLETE_IMAGE
             );
         }

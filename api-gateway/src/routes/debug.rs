@@ -20,18 +20,18 @@ use crate::{
 };
 
 /// Routes that show stored data, for admins.
-pub(crate) fn debug() -> Router<App> {
+pub(crate) fn debug_routes() -> Router<App> {
     Router::new()
-        .route("/debug/orders/{id}", get(order))
-        .route("/debug/tables", get(tables))
+        .route("/debug/orders/{id}", get(read_stored_order))
+        .route("/debug/tables", get(read_tables))
 }
 
 /// Route that resets the data to the initial state, for operators.
-pub(crate) fn demo() -> Router<App> {
+pub(crate) fn demo_routes() -> Router<App> {
     Router::new().route("/demo/reset", post(reset))
 }
 
-async fn order(
+async fn read_stored_order(
     worker: WorkerClient,
     Path(order_id): Path<String>,
     parameters: QueryParameters,
@@ -42,7 +42,10 @@ async fn order(
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-async fn tables(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+async fn read_tables(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+) -> Result<Response, Problem> {
     let reply = worker
         .call("debug.tables", Value::Object(parameters.0))
         .await?;

@@ -159,7 +159,7 @@ async fn listen(
     let listener_guard = app.feed.listen(&caller)?;
     let feed_page = app
         .feed
-        .read_for(caller.clone(), filter.query_after(after_position))
+        .read_missed_events(caller.clone(), filter.query_after(after_position))
         .await?;
     let mut pending_frames: VecDeque<Bytes> = feed_page
         .events
@@ -252,7 +252,11 @@ impl Listener {
             let query = self
                 .filter
                 .query_after(FeedPosition::Position(self.position));
-            match self.feed.read_for(self.caller.clone(), query).await {
+            match self
+                .feed
+                .read_missed_events(self.caller.clone(), query)
+                .await
+            {
                 Err(error) if is_unknown_position(&error) => self.is_position_lost = true,
                 Ok(feed_page) => {
                     self.position = feed_page.position;
@@ -278,13 +282,13 @@ impl Listener {
                 self.is_behind = true;
             }
             Ok(range) => {
-                let matching_frames = range
+                let matching_events = range
                     .events
                     .iter()
                     .filter(|event| event.position > self.position && self.filter.matches(event));
                 let role = self.caller.role;
                 self.pending_frames
-                    .extend(matching_frames.map(|event| event.frame(role)));
+                    .extend(matching_events.map(|event| event.frame(role)));
                 self.position = self.position.max(range.to_position);
             }
             Err(RecvError::Lagged(_)) => self.is_behind = true,

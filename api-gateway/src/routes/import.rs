@@ -291,8 +291,8 @@ fn line_too_long_failure(byte_count: usize) -> Failure {
     )
 }
 
-/// Returns a check that refuses an order of more than [`MAX_LINE_BYTES`] in compact JSON; `bytes` is the size
-/// of the line as received.
+/// Returns a check that refuses an order of more than [`MAX_LINE_BYTES`] in compact JSON; `byte_count` is the
+/// size of the line as received.
 fn ensure_line_length(byte_count: usize) -> impl Fn(Value) -> Result<Value, Failure> {
     move |order| {
         if byte_count > SHORT_LINE_BYTES && order.to_string().len() > MAX_LINE_BYTES {

@@ -116,7 +116,7 @@ async fn serve(
     let photo_id: ImageId = id_text.parse().map_err(|_| not_found())?;
     let is_whole = *method == Method::GET && !headers.contains_key(header::RANGE);
     let etag_matches = |variant: &str| {
-        let if_none_match = headers::list(headers, &header::IF_NONE_MATCH)
+        let if_none_match = headers::list_value(headers, &header::IF_NONE_MATCH)
             .ok()
             .flatten();
         let tags: Option<TagList> = if_none_match.and_then(|list| list.parse().ok());
@@ -126,7 +126,7 @@ async fn serve(
         head: !is_whole || headers.contains_key(header::IF_NONE_MATCH),
         ..GetOptions::default()
     };
-    let file = open(storage, photo_id, variant, &options).await?;
+    let file = open_variant(storage, photo_id, variant, &options).await?;
     let OpenFile {
         stored_file,
         variant,
@@ -161,7 +161,7 @@ async fn serve(
     let (content_type, body) = match (&range, *method == Method::HEAD) {
         (None, false) => {
             let stored_file = if options.head {
-                read(storage, photo_id, variant, None)
+                open_range(storage, photo_id, variant, None)
                     .await?
                     .ok_or_else(not_found)?
             } else {
@@ -170,12 +170,13 @@ async fn serve(
             typed_body(stored_file).await?
         }
         (range, is_head) => {
-            let signature = Some(0..SIGNATURE_BYTES.min(file_size));
-            let signature = read(storage, photo_id, variant, signature).await?;
-            let (content_type, _) = typed_body(signature.ok_or_else(not_found)?).await?;
+            let signature_range = Some(0..SIGNATURE_BYTES.min(file_size));
+            let signature_file = open_range(storage, photo_id, variant, signature_range).await?;
+            let (content_type, _) = typed_body(signature_file.ok_or_else(not_found)?).await?;
             let body = match range {
                 Some(range) if !is_head => {
-                    let range_part = read(storage, photo_id, variant, Some(range.clone())).await?;
+                    let range_part =
+                        open_range(storage, photo_id, variant, Some(range.clone())).await?;
                     stream_body(range_part.ok_or_else(not_found)?)
                 }
                 _ => Body::empty(),
@@ -202,7 +203,7 @@ async fn serve(
 }
 
 /// Opens the file of a variant, or the full size if there is no such variant.
-async fn open(
+async fn open_variant(
     storage: &Storage,
     photo_id: ImageId,
     variant: &'static str,
@@ -222,7 +223,7 @@ async fn open(
     Ok(None)
 }
 
-async fn read(
+async fn open_range(
     storage: &Storage,
     photo_id: ImageId,
     variant: &str,

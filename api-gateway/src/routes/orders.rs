@@ -130,7 +130,7 @@ fn pending_order_id(response: &ReplyResponse) -> Option<OrderId> {
     (order.status == shared::order::OrderStatus::Pending).then_some(order.id)
 }
 
-/// Polls the order until it is no longer `pending` or `wait` has passed, and returns its last known state.
+/// Polls the order until it is no longer `pending` or `max_wait` has passed, and returns its last known state.
 /// Failures while polling are ignored, since the order itself is accepted.
 async fn wait_until_settled(
     worker: &WorkerClient,
@@ -323,8 +323,9 @@ async fn reject(
 ///
 /// Records a shipment of the given `items`, or by default of all items that have not been shipped; with
 /// `warehouse`, only of the units reserved there. No unit is shipped twice. The shipped items are
-/// captured; a provider that captures only once does so when no item remains to be shipped. Items without an authorized or captured payment, and items of an order whose
-/// capture failed, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true. Operators only.
+/// captured; a provider that captures only once does so when no item remains to be shipped. Items without an
+/// authorized or captured payment, and items of an order whose capture failed, are refused (409
+/// `INVALID_STATE`) unless `allow_unpaid` is true. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
 async fn ship(

@@ -21,7 +21,7 @@ use super::products::parse_sku;
 use crate::{
     input::{JsonBody, OptionalBody, Path},
     media::{
-        photo::Header,
+        photo::PhotoHeader,
         upload::{self, Upload},
     },
     openapi::{PhotoBytes, PhotoForm},
@@ -33,7 +33,7 @@ use crate::{
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(add_image, order_images))
+        .routes(routes!(add_image, reorder_images))
         .routes(routes!(delete_image))
         // `upload` limits the body.
         .layer(DefaultBodyLimit::disable())
@@ -74,11 +74,11 @@ async fn add_image(
         declared_type,
         bytes,
     } = upload::receive(request).await?;
-    let header = Header::read(&bytes, declared_type)?;
+    let header = PhotoHeader::read(&bytes, declared_type)?;
     let digest = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&bytes));
-    let photo = app.media.process(bytes, header).await?;
+    let photo = app.media.decode_and_reencode(bytes, header).await?;
     let image_id = ImageId::from(Uuid::new_v4());
-    let body = json!({
+    let add_image_request = json!({
         "sku": sku, "id": image_id, "digest": digest, "content_type": photo.content_type,
         "width": photo.size.width, "height": photo.size.height, "variants": photo.variants,
     });
@@ -86,7 +86,7 @@ async fn add_image(
     app.media.storage.store(image_id, photo.files).await?;
     // Until here the upload's files are in memory.
     drop(permit);
-    let reply = worker.call("product.add_image", body).await;
+    let reply = worker.call("product.add_image", add_image_request).await;
     let is_added = match reply.as_ref().map(|reply| &reply.outcome) {
         // A repeated request gets the first reply, with the id of the first upload.
         Ok(Ok(image)) => image.value()["id"] == json!(image_id),
@@ -113,9 +113,10 @@ fn is_undecided(failure: &Failure) -> bool {
 /// Sets the order of a product's photos
 ///
 /// Takes the ids of all photos of the product in the new order. Operators only.
-#[utoipa::path(put, path = "/v1/products/{sku}/images", tag = "products", params(("sku" = Sku, Path)),
+#[utoipa::path(put, path = "/v1/products/{sku}/images", operation_id = "order_images", tag = "products",
+    params(("sku" = Sku, Path)),
     request_body = OrderImages, responses((status = 200, body = Product)))]
-async fn order_images(
+async fn reorder_images(
     worker: WorkerClient,
     sku: Path<String>,
     body: JsonBody,

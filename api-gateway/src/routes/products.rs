@@ -29,7 +29,7 @@ use crate::{
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
-        .routes(routes!(read, replace, update, delete))
+        .routes(routes!(read, update_by_put, update, delete))
         .routes(routes!(set_stock, remove_stock))
         .routes(routes!(adjust_stock))
 }
@@ -80,9 +80,10 @@ async fn read(
 /// Changes a product
 ///
 /// Changes the given fields, like `PATCH`. Existing orders keep their prices. Operators only.
-#[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+#[utoipa::path(put, path = "/v1/products/{sku}", operation_id = "replace", tag = "products",
+    params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
-async fn replace(
+async fn update_by_put(
     worker: WorkerClient,
     sku: Path<String>,
     body: JsonBody,
@@ -128,10 +129,10 @@ async fn delete(
     let sku = parse_sku(&sku.0)?;
     let request_body = body.with(&[("sku", sku)])?;
     // The reply no longer has the photos. If they can't be read now, the sweep deletes their files.
-    let product = worker.call("product.get", json!({"sku": sku})).await?;
+    let product_reply = worker.call("product.get", json!({"sku": sku})).await?;
     let reply = worker.call("product.delete", request_body).await?;
-    if let (Ok(product), Ok(_)) = (product.outcome, &reply.outcome)
-        && let Ok(Product { images, .. }) = serde_json::from_str(product.text())
+    if let (Ok(product_reply), Ok(_)) = (product_reply.outcome, &reply.outcome)
+        && let Ok(Product { images, .. }) = serde_json::from_str(product_reply.text())
     {
         for image in images {
             app.media.storage.delete(image.id).await;

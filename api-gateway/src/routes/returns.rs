@@ -95,7 +95,7 @@ async fn approve(
     return_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    change(&worker, "return.approve", &return_id, body).await
+    change_status(&worker, "return.approve", &return_id, body).await
 }
 
 /// Rejects a return
@@ -108,7 +108,7 @@ async fn reject(
     return_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    change(&worker, "return.reject", &return_id, body).await
+    change_status(&worker, "return.reject", &return_id, body).await
 }
 
 /// Cancels a return
@@ -121,7 +121,7 @@ async fn cancel(
     return_id: Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
-    change(&worker, "return.cancel", &return_id, body).await
+    change_status(&worker, "return.cancel", &return_id, body).await
 }
 
 /// Receives a return
@@ -143,14 +143,14 @@ async fn receive(
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-async fn change(
+async fn change_status(
     worker: &WorkerClient,
-    pattern: &str,
+    rpc_pattern: &str,
     return_id: &Path<String>,
     body: OptionalBody,
 ) -> Result<Response, Problem> {
     let request_body = body.with(&[("id", parse_return_id(return_id)?)])?;
-    let reply = worker.call(pattern, request_body).await?;
+    let reply = worker.call(rpc_pattern, request_body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 

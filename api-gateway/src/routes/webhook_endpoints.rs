@@ -51,7 +51,7 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
     if let Some(Ok(storefront)) = named_storefront
         && worker.caller_with_intent("").require_admin().is_ok()
     {
-        worker.check_storefront(&storefront).await?;
+        worker.require_known_storefront(&storefront).await?;
     }
     let reply = worker.call("webhook_endpoint.create", body.0).await?;
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/webhook-endpoints"))

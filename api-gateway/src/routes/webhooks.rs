@@ -55,7 +55,7 @@ async fn shipper(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let Some(verifier) = &app.shipper_webhook else {
+    let Some(verifier) = &app.shipper_webhook_verifier else {
         return Err(Failure::new(
             Code::Unauthenticated,
             "SHIPPER_WEBHOOK_SECRET is not set, so no webhook can be verified",

@@ -52,7 +52,7 @@ pub(crate) async fn measure_extras(systems: &mut [SystemUnderTest], load: &Load)
             (64, "GET an order, 64 connections"),
             (256, "GET an order, 256 connections"),
         ] {
-            let read_figures = load.get_any(system, &order_paths, connections);
+            let read_figures = load.get_random_paths(system, &order_paths, connections);
             add_row(
                 description,
                 read_figures.rate,
@@ -141,10 +141,11 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
     wait_until("orders ready to be shipped", async || {
         let page = system.get(&page_path).await;
         let orders = page["data"].as_array().unwrap();
-        let announced_orders = orders
+        let orders_with_shipments = orders
             .iter()
             .filter(|order| order["shipments"] != json!([]));
-        order_ids.extend(announced_orders.map(|order| order["id"].as_str().unwrap().to_owned()));
+        order_ids
+            .extend(orders_with_shipments.map(|order| order["id"].as_str().unwrap().to_owned()));
         match page["next_cursor"].as_str() {
             Some(cursor) => {
                 page_path = format!("/v1/orders?limit=200&status=processing&cursor={cursor}");
@@ -155,14 +156,14 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
     })
     .await;
     let (order_ids, next_order_index) = (Arc::new(order_ids), Arc::new(AtomicUsize::new(0)));
-    let webhook = Arc::new(Webhook::new(&setting("SHIPPER_WEBHOOK_SECRET")).unwrap());
+    let webhook_signer = Arc::new(Webhook::new(&setting("SHIPPER_WEBHOOK_SECRET")).unwrap());
     let started_at = Instant::now();
     let mut shipper_tasks = tokio::task::JoinSet::new();
     for _ in 0..SENDER_COUNT {
-        let (order_ids, next_order_index, webhook) = (
+        let (order_ids, next_order_index, webhook_signer) = (
             Arc::clone(&order_ids),
             Arc::clone(&next_order_index),
-            Arc::clone(&webhook),
+            Arc::clone(&webhook_signer),
         );
         let (client, url) = (
             system.client.clone(),
@@ -173,7 +174,7 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
             while let Some(order_id) =
                 order_ids.get(next_order_index.fetch_add(1, Ordering::Relaxed))
             {
-                let body = json!({
+                let webhook_body = json!({
                     "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                     "data": {"order_id": order_id, "carrier": "DHL"},
                 })
@@ -183,8 +184,8 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .unwrap()
                     .as_secs();
                 let now_seconds = i64::try_from(now_seconds).unwrap();
-                let signature = webhook
-                    .sign(order_id, now_seconds, body.as_bytes())
+                let signature = webhook_signer
+                    .sign(order_id, now_seconds, webhook_body.as_bytes())
                     .unwrap();
                 let sent_at = Instant::now();
                 let response = client
@@ -192,7 +193,7 @@ async fn measure_webhooks(system: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .header("webhook-id", order_id)
                     .header("webhook-timestamp", now_seconds.to_string())
                     .header("webhook-signature", signature)
-                    .body(body)
+                    .body(webhook_body)
                     .send()
                     .await
                     .unwrap();

@@ -26,14 +26,14 @@ pub(crate) struct Load {
 /// The result of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
-    /// Responses per second.
+    /// Successful (2xx) responses per second.
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     /// Number of responses other than 2xx.
     pub(crate) failed_count: u64,
-    /// Milliseconds of processor time per thousand requests, by process.
-    pub(crate) cpu_ms: Vec<(&'static str, f64)>,
+    /// Milliseconds of processor time per thousand successful requests, by process.
+    pub(crate) cpu_ms_per_thousand_requests: Vec<(&'static str, f64)>,
 }
 
 impl Figures {
@@ -49,13 +49,13 @@ impl Figures {
             p50_ms: median(runs.iter().map(|figures| figures.p50_ms)),
             p99_ms: median(runs.iter().map(|run| run.p99_ms)),
             failed_count: runs.iter().map(|run| run.failed_count).sum(),
-            cpu_ms: runs.swap_remove(0).cpu_ms,
+            cpu_ms_per_thousand_requests: runs.swap_remove(0).cpu_ms_per_thousand_requests,
         }
     }
 
     pub(crate) fn to_json(&self, kind: SystemKind, connections: usize) -> Value {
         let cpu_ms_by_process: serde_json::Map<_, _> = self
-            .cpu_ms
+            .cpu_ms_per_thousand_requests
             .iter()
             .map(|(process_name, milliseconds)| {
                 ((*process_name).to_owned(), json!(milliseconds.round()))
@@ -85,10 +85,17 @@ impl Load {
         connections: usize,
         sku_count: usize,
     ) -> Figures {
-        let bodies_file = write_bodies(system, sku_count);
-        let bodies = bodies_file.to_string_lossy();
+        let bodies_path = write_bodies(system, sku_count);
+        let bodies_path_text = bodies_path.to_string_lossy();
         let connection_count = connections.to_string();
-        let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connection_count];
+        let arguments = [
+            "-m",
+            "POST",
+            "-Z",
+            &bodies_path_text,
+            "-c",
+            &connection_count,
+        ];
         self.run(
             &format!("{}/v1/orders", system.base_url),
             system,
@@ -98,13 +105,14 @@ impl Load {
 
     /// Creates orders at a fixed rate. The latency includes the delay caused by earlier slow responses.
     pub(crate) fn open_loop(&self, system: &SystemUnderTest, request_rate: u64) -> Figures {
-        let bodies = write_bodies(system, SKU_COUNT);
-        let (bodies, request_rate) = (bodies.to_string_lossy(), request_rate.to_string());
+        let bodies_path = write_bodies(system, SKU_COUNT);
+        let (bodies_path_text, request_rate) =
+            (bodies_path.to_string_lossy(), request_rate.to_string());
         let arguments = [
             "-m",
             "POST",
             "-Z",
-            &bodies,
+            &bodies_path_text,
             "-c",
             "64",
             "-q",
@@ -134,7 +142,7 @@ impl Load {
     }
 
     /// Reads paths at random.
-    pub(crate) fn get_any(
+    pub(crate) fn get_random_paths(
         &self,
         system: &SystemUnderTest,
         paths: &[String],
@@ -188,17 +196,17 @@ impl Load {
                 .sum()
         };
         let (successes, failed_count) = (count_responses(true), count_responses(false));
-        let thousand_requests = successes.max(1) as f64 / 1000.0;
-        let cpu_ms_per_thousand =
-            |cpu_time: Duration| cpu_time.as_secs_f64() * 1000.0 / thousand_requests;
+        let thousands_of_requests = successes.max(1) as f64 / 1000.0;
+        let to_ms_per_thousand_requests =
+            |cpu_time: Duration| cpu_time.as_secs_f64() * 1000.0 / thousands_of_requests;
         let usage_after = system.usage();
-        let mut cpu_ms: Vec<_> = usage_before
+        let mut cpu_ms_per_thousand_requests: Vec<_> = usage_before
             .iter()
             .zip(usage_after)
             .map(|((name, process_before), (_, process_after))| {
                 (
                     *name,
-                    cpu_ms_per_thousand(
+                    to_ms_per_thousand_requests(
                         process_after
                             .cpu_time
                             .saturating_sub(process_before.cpu_time),
@@ -206,7 +214,7 @@ impl Load {
                 )
             })
             .collect();
-        cpu_ms.push(("load", cpu_ms_per_thousand(load_cpu_time)));
+        cpu_ms_per_thousand_requests.push(("load", to_ms_per_thousand_requests(load_cpu_time)));
         let percentile = |percentile_name: &str| {
             oha_report["latencyPercentiles"][percentile_name]
                 .as_f64()
@@ -217,7 +225,7 @@ impl Load {
             p50_ms: percentile("p50") * 1000.0,
             p99_ms: percentile("p99") * 1000.0,
             failed_count,
-            cpu_ms,
+            cpu_ms_per_thousand_requests,
         }
     }
 }
@@ -235,12 +243,12 @@ fn write_bodies(system: &SystemUnderTest, sku_count: usize) -> PathBuf {
     let _ = fs::remove_file(&bodies_path);
     let mut bodies_file = BufWriter::new(File::create(&bodies_path).unwrap());
     for body_number in 0..BODY_COUNT {
-        let body = json!({
+        let order_body = json!({
             "customer_id": system.customer_id,
             "items": [{"sku": format!("S{}", body_number * 7 % sku_count), "quantity": 1 + body_number % 3}],
             "metadata": {"cart": body_number.to_string()},
         });
-        writeln!(bodies_file, "{body}").unwrap();
+        writeln!(bodies_file, "{order_body}").unwrap();
     }
     bodies_file.flush().unwrap();
     bodies_path

@@ -79,15 +79,15 @@ async fn run() {
     let request_rate: u64 = setting("BENCH_RATE").parse().unwrap();
     println!("\nPOST /v1/orders, {request_rate} requests per second at a fixed rate (open loop)\n");
     report::print_heading();
-    let mut system_runs = vec![Vec::new(); systems.len()];
+    let mut runs_by_system = vec![Vec::new(); systems.len()];
     for _ in 0..round_count {
-        for (system, system_runs) in systems.iter().zip(&mut system_runs) {
+        for (system, system_runs) in systems.iter().zip(&mut runs_by_system) {
             system_runs.push(load.open_loop(system, request_rate));
             system.wait_until_idle().await;
         }
     }
     let mut open_loop_figures = Vec::new();
-    for (system, system_runs) in systems.iter().zip(system_runs) {
+    for (system, system_runs) in systems.iter().zip(runs_by_system) {
         let figures = Figures::median(system_runs);
         report::print_line(system.kind, 64, &figures);
         open_loop_figures.push((system.kind, figures));

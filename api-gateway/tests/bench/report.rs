@@ -16,7 +16,7 @@ pub(crate) fn print_heading() {
 
 pub(crate) fn print_line(kind: SystemKind, connections: usize, figures: &Figures) {
     let cpu_texts: Vec<String> = figures
-        .cpu_ms
+        .cpu_ms_per_thousand_requests
         .iter()
         .map(|(_, ms)| format!("{ms:.0}"))
         .collect();

@@ -16,7 +16,7 @@ use crate::setting;
 /// Number of products in the catalogue. Each order is for a random one.
 pub(crate) const SKU_COUNT: usize = 100;
 /// Timeout for a system to start, or to become idle.
-const TIMEOUT: Duration = Duration::from_mins(5);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A worker is idle if it uses less processor time than the second value during the first.
 const IDLE_PERIOD_AND_CPU_TIME: (Duration, Duration) =
@@ -365,7 +365,7 @@ fn free_port() -> u16 {
 }
 
 pub(crate) async fn wait_until(condition_name: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     while !condition().await {
         assert!(
             Instant::now() < deadline,

@@ -33,7 +33,7 @@ pub(crate) struct Fault {
 /// The systems that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultTarget {
-    Anything,
+    AnySystem,
     Sqlite,
     /// A database on a small file system of its own, which requires root.
     SmallDisk,
@@ -54,14 +54,14 @@ impl FaultTarget {
     }
 
     /// Whether the fault needs a system of its own.
-    pub(crate) fn is_separate(self) -> bool {
+    pub(crate) fn needs_own_system(self) -> bool {
         self == Self::SmallDisk || self.broker_kind() != BrokerKind::SingleNode
     }
 
     /// Whether the fault applies to this kind of store.
     pub(crate) fn applies_to(self, kind: StoreKind) -> bool {
         match self {
-            Self::Anything => true,
+            Self::AnySystem => true,
             Self::Sqlite | Self::SmallDisk => kind == StoreKind::Sqlite,
             Self::Postgres | Self::Cluster | Self::QuorumCluster => kind == StoreKind::Postgres,
         }
@@ -80,38 +80,38 @@ macro_rules! faults {
 }
 
 faults! {
-    Anything "worker killed before a commit" => |context| processes::crash_worker(context, "before_commit"),
-    Anything "worker killed between commit and reply" => |context| processes::crash_worker(context, "after_commit"),
-    Anything "worker killed between reply and acknowledgement" => |context| processes::crash_worker(context, "after_reply"),
-    Anything "worker killed after publishing steps" => |context| processes::crash_worker(context, "after_step_sent"),
-    Anything "worker killed after the provider's response" => |context| processes::crash_worker(context, "after_partner"),
-    Anything "worker killed after storing a step's result" => |context| processes::crash_worker(context, "after_step_stored"),
-    Anything "worker killed after publishing events" => |context| processes::crash_worker(context, "after_events_published"),
-    Anything "worker killed at random times" => processes::kill_workers,
-    Anything "worker suspended past the broker's acknowledgement timeout" => processes::suspend_worker,
-    Anything "worker stopped with SIGTERM" => processes::stop_workers,
-    Anything "gateway killed between request and reply" => processes::kill_gateways,
-    Anything "gateway stopped with SIGTERM" => processes::stop_gateways,
-    Anything "rolling restart of gateways and workers" => processes::restart_one_by_one,
-    Anything "power cut: all processes killed at once" => processes::kill_all_processes,
-    Anything "worker clocks jump by an hour" => processes::move_clocks,
-    Anything "broker restarted" => broker::restart_broker,
-    Anything "broker killed" => broker::kill_broker,
-    Anything "broker killed and its data deleted" => broker::wipe_broker,
-    Anything "broker memory alarm" => broker::raise_memory_alarm,
-    Anything "broker closes all connections" => broker::close_connections,
-    Anything "queues deleted" => broker::delete_queues,
-    Anything "connections to the broker cut mid-frame" => |context| network::cut_connections(context, |stack| &stack.amqp_proxy),
-    Anything "2 s of latency to the broker" => |context| network::slow_down(context, |stack| &stack.amqp_proxy),
-    Anything "network to the broker drops all data" => |context| network::drop_traffic(context, |stack| &stack.amqp_proxy),
+    AnySystem "worker killed before a commit" => |context| processes::crash_worker(context, "before_commit"),
+    AnySystem "worker killed between commit and reply" => |context| processes::crash_worker(context, "after_commit"),
+    AnySystem "worker killed between reply and acknowledgement" => |context| processes::crash_worker(context, "after_reply"),
+    AnySystem "worker killed after publishing steps" => |context| processes::crash_worker(context, "after_step_sent"),
+    AnySystem "worker killed after the provider's response" => |context| processes::crash_worker(context, "after_partner"),
+    AnySystem "worker killed after storing a step's result" => |context| processes::crash_worker(context, "after_step_stored"),
+    AnySystem "worker killed after publishing events" => |context| processes::crash_worker(context, "after_events_published"),
+    AnySystem "worker killed at random times" => processes::kill_workers,
+    AnySystem "worker suspended past the broker's acknowledgement timeout" => processes::suspend_worker,
+    AnySystem "worker stopped with SIGTERM" => processes::stop_workers,
+    AnySystem "gateway killed between request and reply" => processes::kill_gateways,
+    AnySystem "gateway stopped with SIGTERM" => processes::stop_gateways,
+    AnySystem "rolling restart of gateways and workers" => processes::restart_one_by_one,
+    AnySystem "power cut: all processes killed at once" => processes::kill_all_processes,
+    AnySystem "worker clocks jump by an hour" => processes::move_clocks,
+    AnySystem "broker restarted" => broker::restart_broker,
+    AnySystem "broker killed" => broker::kill_broker,
+    AnySystem "broker killed and its data deleted" => broker::wipe_broker,
+    AnySystem "broker memory alarm" => broker::raise_memory_alarm,
+    AnySystem "broker closes all connections" => broker::close_connections,
+    AnySystem "queues deleted" => broker::delete_queues,
+    AnySystem "connections to the broker cut mid-frame" => |context| network::cut_connections(context, |stack| &stack.amqp_proxy),
+    AnySystem "2 s of latency to the broker" => |context| network::slow_down(context, |stack| &stack.amqp_proxy),
+    AnySystem "network to the broker drops all data" => |context| network::drop_traffic(context, |stack| &stack.amqp_proxy),
     Cluster "leader of a three-node cluster killed" => broker::kill_leader,
     Cluster "node of the request queue lost permanently" => broker::lose_request_node,
     QuorumCluster "each node of a cluster with a quorum request queue killed" => broker::kill_each_node,
-    Anything "steps delivered several times at once" => messages::duplicate_steps,
-    Anything "requests delivered twice" => messages::duplicate_requests,
-    Anything "webhooks duplicated and reordered" => messages::duplicate_webhooks,
-    Anything "invalid messages on the queues" => messages::publish_invalid_messages,
-    Sqlite "database locked by another process" => database::lock_file,
+    AnySystem "steps delivered several times at once" => messages::duplicate_steps,
+    AnySystem "requests delivered twice" => messages::duplicate_requests,
+    AnySystem "webhooks duplicated and reordered" => messages::duplicate_webhooks,
+    AnySystem "invalid messages on the queues" => messages::publish_invalid_messages,
+    Sqlite "database locked by another process" => database::lock_database_file,
     SmallDisk "disk full" => database::fill_disk,
     SmallDisk "disk read-only" => database::make_disk_read_only,
     Postgres "database killed" => database::kill_postgres,

@@ -20,7 +20,7 @@ use crate::harness::{Reply, SHIPPER_SECRET, try_send};
 /// Number of concurrent customers.
 const CUSTOMER_COUNT: u64 = 8;
 /// Timeout of a request.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay before a retry.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
@@ -41,8 +41,8 @@ pub(crate) struct RecordedReplies {
 
 /// An acknowledged order.
 pub(crate) struct AcknowledgedOrder {
-    pub(crate) key: String,
-    pub(crate) id: String,
+    pub(crate) idempotency_key: String,
+    pub(crate) order_id: String,
     pub(crate) total_price: i64,
 }
 
@@ -82,17 +82,20 @@ impl Load {
 
     /// Creates orders until [`Load::stop`]. Each customer retries its last order until it is acknowledged.
     pub(crate) async fn run(&self, seed: u64) {
-        let customers = (0..CUSTOMER_COUNT).map(|number| {
+        let customer_tasks = (0..CUSTOMER_COUNT).map(|number| {
             let customer = Customer {
                 shared: Arc::clone(&self.shared),
-                client: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap(),
+                client: reqwest::Client::builder()
+                    .timeout(REQUEST_TIMEOUT)
+                    .build()
+                    .unwrap(),
                 random: Random::new(seed.wrapping_mul(1000).wrapping_add(number)),
                 number,
                 order_ids: Vec::new(),
             };
             tokio::spawn(customer.run())
         });
-        for customer_result in join_all(customers).await {
+        for customer_result in join_all(customer_tasks).await {
             customer_result.unwrap();
         }
     }
@@ -112,8 +115,8 @@ impl Load {
     }
 
     /// Waits until this many more orders are acknowledged, which shows that the system works.
-    pub(crate) async fn wait_for_progress(&self, additional_requests: usize) {
-        let target_count = self.acknowledged_count() + additional_requests;
+    pub(crate) async fn wait_for_progress(&self, additional_orders: usize) {
+        let target_count = self.acknowledged_count() + additional_orders;
         while self.acknowledged_count() < target_count {
             time::sleep(Duration::from_millis(5)).await;
         }
@@ -148,14 +151,15 @@ impl Customer {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
             }
-            let key = format!("{}-{}-{order_number}", self.shared.run_name, self.number);
-            let new_order = self.new_order(&key);
-            let Some(id) = self.place_order(&key, &new_order).await else {
+            let idempotency_key =
+                format!("{}-{}-{order_number}", self.shared.run_name, self.number);
+            let new_order = self.new_order(&idempotency_key);
+            let Some(id) = self.place_order(&idempotency_key, &new_order).await else {
                 continue;
             };
             // Like a form that is submitted twice.
             if self.random.chance(20) {
-                self.place_order(&key, &new_order).await;
+                self.place_order(&idempotency_key, &new_order).await;
             }
             if self.random.chance(10) {
                 self.cancel(&id).await;
@@ -163,14 +167,15 @@ impl Customer {
             self.order_ids.push(id);
             if self.random.chance(30) {
                 let earlier_index = self.random.random_below(self.order_ids.len() as u64);
-                let earlier_order = self.order_ids[usize::try_from(earlier_index).unwrap()].clone();
-                self.deliver(&earlier_order).await;
+                let earlier_order_id =
+                    self.order_ids[usize::try_from(earlier_index).unwrap()].clone();
+                self.deliver(&earlier_order_id).await;
             }
             time::sleep(Duration::from_millis(self.random.random_below(20))).await;
         }
     }
 
-    fn new_order(&mut self, key: &str) -> Value {
+    fn new_order(&mut self, idempotency_key: &str) -> Value {
         let mut items = vec![json!({"sku": "HOT", "quantity": 1})];
         if self.random.chance(50) {
             let sku = format!("S{}", self.random.random_below(10));
@@ -191,14 +196,16 @@ impl Customer {
             "customer_id": self.shared.customer_id,
             "items": items,
             "payment_method": payment_method,
-            "metadata": {"key": key},
+            "metadata": {"key": idempotency_key},
         })
     }
 
     /// Retries until there is a response, and returns the id of the order, if it was created.
-    async fn place_order(&mut self, key: &str, new_order: &Value) -> Option<String> {
+    async fn place_order(&mut self, idempotency_key: &str, new_order: &Value) -> Option<String> {
         loop {
-            let request = self.post("/v1/orders").header("idempotency-key", key);
+            let request = self
+                .post("/v1/orders")
+                .header("idempotency-key", idempotency_key);
             let Some(reply) = self.send(request.json(new_order)).await else {
                 continue;
             };
@@ -212,14 +219,14 @@ impl Customer {
                 .orders
                 .iter()
                 .rev()
-                .find(|order| order.key == key);
-            match recorded_order.map(|order| order.id == id) {
+                .find(|order| order.idempotency_key == idempotency_key);
+            match recorded_order.map(|order| order.order_id == id) {
                 Some(true) => {}
                 Some(false) => recorded_replies.duplicated_key_count += 1,
                 None => {
                     recorded_replies.orders.push(AcknowledgedOrder {
-                        key: key.to_owned(),
-                        id: id.clone(),
+                        idempotency_key: idempotency_key.to_owned(),
+                        order_id: id.clone(),
                         total_price: reply.body["total"].as_i64().unwrap(),
                     });
                     self.shared
@@ -257,18 +264,19 @@ impl Customer {
         for shipment_event in ["delivered", "delivered", "shipped", "shipped"] {
             let webhook_id = format!("{shipment_event}-{order_id}");
             let now = Timestamp::now();
-            let body = json!({
+            let webhook_body = json!({
                 "type": format!("shipment.{shipment_event}"), "timestamp": now, "data": {"order_id": order_id},
             })
             .to_string();
-            let webhook = Webhook::new(SHIPPER_SECRET).unwrap();
-            let signature = webhook.sign(&webhook_id, now.as_second(), body.as_bytes());
+            let webhook_signer = Webhook::new(SHIPPER_SECRET).unwrap();
+            let signature =
+                webhook_signer.sign(&webhook_id, now.as_second(), webhook_body.as_bytes());
             let webhook_request = self
                 .post("/webhooks/shipper")
                 .header("webhook-id", &webhook_id)
                 .header("webhook-timestamp", now.as_second().to_string())
                 .header("webhook-signature", signature.unwrap())
-                .body(body);
+                .body(webhook_body);
             match self.send(webhook_request).await {
                 Some(reply) if reply.status == 200 && shipment_event == "delivered" => {
                     self.shared

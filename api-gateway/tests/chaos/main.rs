@@ -97,9 +97,9 @@ async fn run_faults(kind: StoreKind, plan: &Plan) -> Vec<ReportRow> {
             .filter(|fault| {
                 fault.target.applies_to(kind) && fault.name.contains(&plan.fault_filter)
             })
-            .filter(|fault| !plan.is_quick || is_for_quick(fault, kind));
+            .filter(|fault| !plan.is_quick || is_in_quick_run(fault, kind));
         let (separate_faults, shared_faults): (Vec<_>, Vec<_>) =
-            selected_faults.partition(|fault| fault.target.is_separate());
+            selected_faults.partition(|fault| fault.target.needs_own_system());
         if !shared_faults.is_empty() {
             let mut stack = Stack::start(kind, BrokerKind::SingleNode).await;
             for selected_fault in shared_faults {
@@ -126,11 +126,11 @@ const LONG_FAULTS: [&str; 5] = [
 ];
 
 /// A quick run divides the faults that apply to both stores between them.
-fn is_for_quick(fault: &Fault, kind: StoreKind) -> bool {
+fn is_in_quick_run(fault: &Fault, kind: StoreKind) -> bool {
     if LONG_FAULTS.contains(&fault.name) {
         return false;
     }
-    if fault.target != FaultTarget::Anything {
+    if fault.target != FaultTarget::AnySystem {
         return true;
     }
     let fault_index = FAULTS

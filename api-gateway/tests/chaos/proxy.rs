@@ -23,7 +23,7 @@ pub(crate) enum NetworkCondition {
     /// Delays data by this time.
     Slow(Duration),
     /// Drops data without closing the connection.
-    Drop,
+    DropData,
     /// Forwards a part of the next data, then closes the connection. The number counts the cuts.
     Cut(u32),
 }
@@ -131,9 +131,9 @@ async fn copy_bytes(
         match current_condition {
             NetworkCondition::Normal | NetworkCondition::Cut(_) => {}
             NetworkCondition::Slow(delay) => time::sleep(delay).await,
-            NetworkCondition::Drop => {
+            NetworkCondition::DropData => {
                 condition_receiver
-                    .wait_for(|condition| *condition != NetworkCondition::Drop)
+                    .wait_for(|condition| *condition != NetworkCondition::DropData)
                     .await
                     .map_err(io::Error::other)?;
                 // Data was dropped, so the stream is corrupt and the connection is closed.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{setting, wait_until};
 
-/// Runs a line of bash with the functions of scripts/lib.sh; `$1`… are `arguments`.
+/// A command that runs a line of bash with the functions of scripts/lib.sh; `$1`… are `arguments`.
 fn bash_command(script: &str, arguments: &[&Path]) -> Command {
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!(r#". "$0"; find_postgres; {script}"#)])
@@ -219,7 +219,7 @@ impl Cluster {
         // One after the other: nodes that start at the same moment on a busy machine may each form a cluster of
         // their own.
         for node in &mut cluster.nodes {
-            node.run();
+            node.launch();
             wait_until("a node to start", async || {
                 node.run_rabbitmqctl(&["await_startup"]).is_some()
             })
@@ -243,13 +243,13 @@ impl Cluster {
 
     /// Number of nodes that all nodes consider running.
     fn running_node_count(&self) -> usize {
-        let running_by_node = self.nodes.iter().map(|node| {
+        let running_count_by_node = self.nodes.iter().map(|node| {
             let cluster_status =
                 node.run_rabbitmqctl(&["cluster_status", "--formatter", "json"])?;
             let cluster_status: Value = serde_json::from_str(&cluster_status).ok()?;
             Some(cluster_status["running_nodes"].as_array()?.len())
         });
-        running_by_node
+        running_count_by_node
             .map(Option::unwrap_or_default)
             .min()
             .unwrap_or_default()
@@ -282,9 +282,9 @@ impl Cluster {
 
     /// Kills the node that hosts a classic queue, and returns its index.
     pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
-        let queue_nodes =
+        let queue_pids =
             self.run_rabbitmqctl(&["list_queues", "--no-table-headers", "name", "pid"]);
-        let queue_node = queue_nodes
+        let queue_pid = queue_pids
             .lines()
             .find_map(|line| line.strip_prefix(queue))
             .unwrap()
@@ -293,7 +293,7 @@ impl Cluster {
         let node_number = self
             .nodes
             .iter()
-            .position(|node| queue_node.contains(&node.name));
+            .position(|node| queue_pid.contains(&node.name));
         let node_number = node_number.unwrap();
         self.nodes[node_number].kill();
         node_number
@@ -314,7 +314,7 @@ impl Cluster {
     }
 
     pub(crate) async fn restart_node(&mut self, node_number: usize) {
-        self.nodes[node_number].run();
+        self.nodes[node_number].launch();
         wait_until("the node to rejoin the cluster", async || {
             self.running_node_count() == 3
         })
@@ -323,7 +323,7 @@ impl Cluster {
 }
 
 impl Node {
-    fn run(&mut self) {
+    fn launch(&mut self) {
         let start_command = bash_command(r#"run_rabbitmq "$1""#, &[&self.folder]);
         self.server = Some(spawn(start_command, &self.folder.join("out.log")));
     }

@@ -296,14 +296,14 @@ impl Stack {
             .extend(recorded_replies.unexpected_replies.iter().cloned());
         for recorded_order in &recorded_replies.orders {
             let stored_order = stored_orders
-                .get(&recorded_order.id)
+                .get(&recorded_order.order_id)
                 .unwrap_or(&Value::Null);
             if let Err(mismatch) =
                 compare_order(recorded_order, stored_order, &cancelled_ids, &delivered_ids)
             {
                 findings
                     .lost_orders
-                    .push(format!("{}: {mismatch}", recorded_order.id));
+                    .push(format!("{}: {mismatch}", recorded_order.order_id));
             }
         }
         if recorded_replies.duplicated_key_count > 0 {
@@ -396,18 +396,18 @@ fn compare_order(
     cancelled_ids: &BTreeSet<&String>,
     delivered_ids: &BTreeSet<&String>,
 ) -> Result<(), String> {
-    if stored_order["metadata"]["key"] != order.key.as_str()
+    if stored_order["metadata"]["key"] != order.idempotency_key.as_str()
         || stored_order["total"] != order.total_price
     {
         return Err(format!(
             "acknowledged with key {}, stored as {stored_order}",
-            order.key
+            order.idempotency_key
         ));
     }
     let status = stored_order["status"].as_str().unwrap_or_default();
     let expected_statuses = match (
-        cancelled_ids.contains(&order.id),
-        delivered_ids.contains(&order.id),
+        cancelled_ids.contains(&order.order_id),
+        delivered_ids.contains(&order.order_id),
     ) {
         (true, true) => return Err("acknowledged as both cancelled and delivered".to_owned()),
         (true, false) => &["cancelled"][..],

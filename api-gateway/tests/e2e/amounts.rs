@@ -35,14 +35,14 @@ fn assert_amounts(order: &Value) {
     assert_eq!(order["shipping"]["label"], "Standard");
     assert_eq!(order["discounts"][0]["amount"], 53);
     let items = order["items"].as_array().unwrap();
-    let sum_of = |amount_name: &str| -> i64 {
+    let sum_over_items = |amount_name: &str| -> i64 {
         items
             .iter()
             .map(|item| item[amount_name].as_i64().unwrap())
             .sum()
     };
-    let totals = ["subtotal", "discount_total", "tax_total", "total"].map(sum_of);
-    assert_eq!(totals, [3_997, 153, 586, 4_997 - 490 - 77], "{order}");
+    let item_sums = ["subtotal", "discount_total", "tax_total", "total"].map(sum_over_items);
+    assert_eq!(item_sums, [3_997, 153, 586, 4_997 - 490 - 77], "{order}");
 }
 
 async fn start_shop(variables: &[(&str, &str)]) -> (System, String) {
@@ -130,16 +130,16 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system.wait_for_order(&id, "announced", is_announced).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
-    let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let shipment_or_refund_body = json!({"items": [{"sku": "A", "quantity": 1}]});
     system
-        .post(&shipments_path, one_unit.clone())
+        .post(&shipments_path, shipment_or_refund_body.clone())
         .await
         .expect(201);
     let has_captured = |amount: i64| move |order: &Value| order["payment"]["captured"] == amount;
     // A third of A's 3,378 and the shipping charge.
-    let first_share = 1_126 + 490 + 77;
+    let first_shipment_amount = 1_126 + 490 + 77;
     system
-        .wait_for_order(&id, "captured", has_captured(first_share))
+        .wait_for_order(&id, "captured", has_captured(first_shipment_amount))
         .await;
     system.post(&shipments_path, json!({})).await.expect(201);
     system
@@ -149,7 +149,7 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
     let refunds_path = format!("/v1/orders/{id}/refunds");
     let has_refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
     system
-        .post(&refunds_path, one_unit.clone())
+        .post(&refunds_path, shipment_or_refund_body.clone())
         .await
         .expect(202);
     system
@@ -179,10 +179,10 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
         let problem = problem_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
-    let remaining_items =
+    let remaining_items_refund =
         json!({"items": [{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 1}]});
     system
-        .post(&refunds_path, remaining_items)
+        .post(&refunds_path, remaining_items_refund)
         .await
         .expect(202);
     system
@@ -212,13 +212,13 @@ async fn free_order_is_processed_at_once() {
 }
 
 #[tokio::test]
-async fn wrong_parts_are_refused_with_their_place() {
+async fn invalid_amount_fields_are_refused_with_their_pointer() {
     let (system, customer_id) = start_shop(&[]).await;
-    let order_with_item = |other_fields: Value| {
+    let order_with_item = |extra_item_fields: Value| {
         let mut item = json!({"sku": "A", "quantity": 1});
         item.as_object_mut()
             .unwrap()
-            .extend(other_fields.as_object().unwrap().clone());
+            .extend(extra_item_fields.as_object().unwrap().clone());
         json!({"items": [item]})
     };
     for (invalid_body, pointer) in [

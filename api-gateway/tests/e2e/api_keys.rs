@@ -34,7 +34,7 @@ impl System {
         self.post("/v1/api-keys", body).await.expect(201)
     }
 
-    async fn storefront_key(&self, storefront: &str) -> Value {
+    async fn create_storefront_key(&self, storefront: &str) -> Value {
         let body = json!({"name": "shop", "role": "storefront", "storefront": storefront});
         self.create_key(body).await
     }
@@ -46,7 +46,7 @@ impl System {
     }
 
     /// All rows of all tables as text.
-    pub(crate) fn dump(&self) -> String {
+    pub(crate) fn dump_all_tables(&self) -> String {
         let tables = self.store.tables();
         let rows = tables.iter().map(|table| self.store.all_rows(table));
         rows.collect::<Vec<_>>().join("\n")
@@ -67,8 +67,8 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
     let system = System::with_admin(&[]).await;
     let (_gateway, second_gateway_url) = system.start_additional_gateway().await;
     let gateway_urls = [system.url(""), second_gateway_url];
-    let other_secret = text_field(&system.storefront_key("us").await, "secret");
-    let key = system.storefront_key("eu").await;
+    let other_secret = text_field(&system.create_storefront_key("us").await, "secret");
+    let key = system.create_storefront_key("eu").await;
     let (secret, key_path) = (
         text_field(&key, "secret"),
         format!("/v1/api-keys/{}", text_field(&key, "id")),
@@ -102,18 +102,18 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
             })
         });
     let load_tasks: Vec<_> = load_tasks.collect();
-    let mut streams = Vec::new();
-    let mut sessions = Vec::new();
+    let mut stream_readers = Vec::new();
+    let mut session_cookies = Vec::new();
     for base_url in &gateway_urls {
         let stream_request = system.client.get(format!("{base_url}/v1/events/stream"));
         let stream = stream_request.bearer_auth(&secret).send().await.unwrap();
         assert_eq!(stream.status(), 200);
-        streams.push(tokio::spawn(read_to_end(stream)));
+        stream_readers.push(tokio::spawn(read_to_end(stream)));
         let log_in_request = system.client.post(format!("{base_url}/console/session"));
         let log_in_reply = send(log_in_request.json(&json!({"key": secret}))).await;
         assert_eq!(log_in_reply.status, 200, "{}", log_in_reply.body);
         let cookie = log_in_reply.headers["set-cookie"].to_str().unwrap();
-        sessions.push(cookie.split(';').next().unwrap().to_owned());
+        session_cookies.push(cookie.split(';').next().unwrap().to_owned());
     }
 
     send(system.request(Method::DELETE, &key_path))
@@ -135,13 +135,13 @@ async fn revoked_key_is_refused_by_every_gateway_and_others_are_not_disturbed() 
             refused_reply.expect_problem(401, "UNAUTHENTICATED");
         }
         // A session works with each gateway.
-        for cookie in &sessions {
+        for cookie in &session_cookies {
             let request = system.client.get(format!("{base_url}/v1/orders"));
             let refused_reply = send(request.header("cookie", cookie)).await;
             refused_reply.expect_problem(401, "UNAUTHENTICATED");
         }
     }
-    for stream in streams {
+    for stream in stream_readers {
         stream.await.unwrap();
     }
     let count_before = answered_requests.load(Ordering::Relaxed);
@@ -174,7 +174,7 @@ async fn storefront_of_a_new_key_is_known_to_every_gateway_at_once() {
         create_endpoint(storefront)
             .await
             .expect_problem(422, "INVALID_REQUEST");
-        system.storefront_key(storefront).await;
+        system.create_storefront_key(storefront).await;
         create_endpoint(storefront).await.expect(201);
     }
 }
@@ -182,7 +182,7 @@ async fn storefront_of_a_new_key_is_known_to_every_gateway_at_once() {
 #[tokio::test]
 async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
     let system = System::with_admin(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
-    let key = system.storefront_key("eu").await;
+    let key = system.create_storefront_key("eu").await;
     let request = system
         .client
         .get(system.url("/v1/events?after=now&wait_ms=30000"))
@@ -206,7 +206,7 @@ async fn waiting_request_of_a_revoked_key_ends_unauthorized() {
 async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
     let system = System::with_admin(&[]).await;
     let customer_id = system.create_customer().await;
-    let key = system.storefront_key("eu").await;
+    let key = system.create_storefront_key("eu").await;
     let (secret, key_path) = (
         text_field(&key, "secret"),
         format!("/v1/api-keys/{}", text_field(&key, "id")),
@@ -221,7 +221,7 @@ async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
         .header("content-type", "application/json")
         .header("prefer", "respond-async")
         .body(Body::wrap_stream(chunks));
-    let receiving_request = tokio::spawn(send(request));
+    let unfinished_request = tokio::spawn(send(request));
     // The key is used as soon as the head of the request has arrived.
     wait_until("the use of the key", async || {
         system.get(&key_path).await.expect(200)["last_used_at"].is_string()
@@ -239,9 +239,9 @@ async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
             == 401
     })
     .await;
-    assert!(!receiving_request.is_finished());
+    assert!(!unfinished_request.is_finished());
     body_end.send(body_ending.to_owned()).unwrap();
-    let late_reply = receiving_request.await.unwrap();
+    let late_reply = unfinished_request.await.unwrap();
     late_reply.expect_problem(401, "UNAUTHENTICATED");
 }
 
@@ -249,7 +249,7 @@ async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
 async fn known_keys_stay_valid_without_a_worker() {
     let mut system = System::with_admin(&[]).await;
     system.set_stock("A", &[("main", 5)]).await;
-    let key = system.storefront_key("eu").await;
+    let key = system.create_storefront_key("eu").await;
     let secret = text_field(&key, "secret");
     system.api_key = Some(secret.clone());
     let customer_id = system.create_customer().await;
@@ -324,8 +324,8 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
         let problem = refused_reply.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer);
     }
-    let eu_key = system.storefront_key("eu").await;
-    let us_key = system.storefront_key("us").await;
+    let eu_key = system.create_storefront_key("eu").await;
+    let us_key = system.create_storefront_key("us").await;
     let operator_key = system
         .create_key(json!({"name": "office", "role": "operator"}))
         .await;
@@ -341,11 +341,11 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
         .expect(201);
     assert_eq!(created_order["storefront"], "eu");
     let order_path = format!("/v1/orders/{}", text_field(&created_order, "id"));
-    let events = system
+    let order_history = system
         .get(&format!("{order_path}/history"))
         .await
         .expect(200);
-    assert_eq!(events["data"][0]["actor"], "shop");
+    assert_eq!(order_history["data"][0]["actor"], "shop");
     system
         .put("/v1/products/A/stock/main", json!({"on_hand": 9}))
         .await
@@ -378,11 +378,11 @@ async fn key_has_the_rights_of_its_role_and_storefront_only() {
     let page = system.get("/v1/api-keys?limit=3").await.expect(200);
     assert_eq!(page["data"][0]["name"], "boss");
     assert!(!page.to_string().contains("secret"), "{page}");
-    let next_page = format!(
+    let next_page_path = format!(
         "/v1/api-keys?limit=3&cursor={}",
         text_field(&page, "next_cursor")
     );
-    let last_page = system.get(&next_page).await.expect(200);
+    let last_page = system.get(&next_page_path).await.expect(200);
     assert_eq!(last_page["data"][0]["id"], eu_key["id"]);
     assert!(last_page["next_cursor"].is_null());
 }
@@ -396,26 +396,26 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
         let request = request.header("idempotency-key", idempotency_key);
         send(request.json(body)).await
     };
-    let first_key = create_with_key(&system, "k-1", &body).await.expect(201);
+    let created_api_key = create_with_key(&system, "k-1", &body).await.expect(201);
     let (_gateway, second_gateway_url) = system.start_additional_gateway().await;
     let repeated_reply = create_with_key(&system, "k-1", &body).await;
     assert_eq!(repeated_reply.headers["idempotent-replayed"], "true");
-    assert_eq!(repeated_reply.expect(201), first_key);
+    assert_eq!(repeated_reply.expect(201), created_api_key);
     let request = system
         .client
         .post(format!("{second_gateway_url}/v1/api-keys"));
     let request = request
         .header("idempotency-key", "k-1")
         .bearer_auth(ADMIN_SECRET);
-    assert_eq!(send(request.json(&body)).await.expect(201), first_key);
+    assert_eq!(send(request.json(&body)).await.expect(201), created_api_key);
     let other_body = json!({"name": "shop", "role": "operator"});
     let conflict_reply = create_with_key(&system, "k-1", &other_body).await;
     conflict_reply.expect_problem(422, "IDEMPOTENCY_CONFLICT");
 
     // Another admin does not get the secret.
-    let secret = text_field(&first_key, "secret");
+    let secret = text_field(&created_api_key, "secret");
     system.api_key = Some(secret.clone());
-    let mut without_secret = first_key.clone();
+    let mut without_secret = created_api_key.clone();
     without_secret.as_object_mut().unwrap().remove("secret");
     assert_eq!(
         create_with_key(&system, "k-1", &body).await.expect(201),
@@ -441,8 +441,8 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
 
     let keys = system.get("/v1/api-keys").await.expect(200);
     assert_eq!(keys["data"].as_array().unwrap().len(), 2);
-    let dump = system.dump();
-    assert!(dump.contains(first_key["id"].as_str().unwrap()));
+    let dump = system.dump_all_tables();
+    assert!(dump.contains(created_api_key["id"].as_str().unwrap()));
     for secret in [
         secret,
         text_field(&key_created_in_session, "secret"),
@@ -457,8 +457,11 @@ async fn repeated_request_gets_the_same_key_and_its_secret_is_stored_nowhere() {
         let request = system.request(Method::DELETE, &key_path);
         send(request.header("if-match", entity_tag)).await
     };
-    let unused_reply = system.get(&key_path).await;
-    let entity_tag = unused_reply.headers["etag"].to_str().unwrap().to_owned();
+    let unused_key_reply = system.get(&key_path).await;
+    let entity_tag = unused_key_reply.headers["etag"]
+        .to_str()
+        .unwrap()
+        .to_owned();
     let base_url = system.url("");
     system
         .get_with(
@@ -487,12 +490,15 @@ async fn events_of_keys_are_visible_to_admins_only() {
     let mut system = System::with_admin(&[ALLOW_PRIVATE_URLS]).await;
     let receiver = Receiver::start().await;
     let mut broker_listener = BrokerListener::start(&system, 60).await;
-    let unknown_type = json!({"url": receiver.url("/"), "event_types": ["api_key.*"]});
-    let refused_reply = system.post("/v1/webhook-endpoints", unknown_type).await;
+    let endpoint_with_unknown_type =
+        json!({"url": receiver.url("/"), "event_types": ["api_key.*"]});
+    let refused_reply = system
+        .post("/v1/webhook-endpoints", endpoint_with_unknown_type)
+        .await;
     refused_reply.expect_problem(422, "INVALID_REQUEST");
     // An admin's endpoint gets all events of all storefronts.
     system.create_endpoint(&receiver.url("/"), &["*"]).await;
-    let key = system.storefront_key("eu").await;
+    let key = system.create_storefront_key("eu").await;
     let operator_key = system
         .create_key(json!({"name": "office", "role": "operator"}))
         .await;
@@ -506,28 +512,28 @@ async fn events_of_keys_are_visible_to_admins_only() {
     })
     .await;
 
-    let list_types = async |system: &System, path: &str| {
+    let event_types_at = async |system: &System, path: &str| {
         let page = system.get(path).await.expect(200);
         let events = page["data"].as_array().unwrap().iter();
         events
             .map(|event| text_field(event, "type"))
             .collect::<Vec<_>>()
     };
-    let types_of_admin = list_types(&system, "/v1/events?type=api_key.*").await;
+    let event_types_for_admin = event_types_at(&system, "/v1/events?type=api_key.*").await;
     assert_eq!(
-        types_of_admin,
+        event_types_for_admin,
         ["api_key.created", "api_key.created", "api_key.revoked"]
     );
     for secret in [
         text_field(&operator_key, "secret"),
-        text_field(&system.storefront_key("us").await, "secret"),
+        text_field(&system.create_storefront_key("us").await, "secret"),
     ] {
         system.api_key = Some(secret.clone());
         assert_eq!(
-            list_types(&system, "/v1/events?type=api_key.*").await,
+            event_types_at(&system, "/v1/events?type=api_key.*").await,
             [""; 0]
         );
-        let all_types = list_types(&system, "/v1/events").await;
+        let all_types = event_types_at(&system, "/v1/events").await;
         assert!(
             all_types
                 .iter()
@@ -544,7 +550,7 @@ async fn events_of_keys_are_visible_to_admins_only() {
         .send()
         .await
         .unwrap();
-    system.storefront_key("us").await;
+    system.create_storefront_key("us").await;
     system.set_stock("B", &[]).await;
     let mut received_text = String::new();
     while !received_text.contains("event: product.created") {
@@ -557,11 +563,11 @@ async fn events_of_keys_are_visible_to_admins_only() {
     assert!(webhooks.iter().all(|webhook| !is_of_key(&webhook.body)));
 
     // On the broker as well: the products are created after the keys.
-    let mut published_products = 0;
-    while published_products < 2 {
+    let mut product_event_count = 0;
+    while product_event_count < 2 {
         let event = broker_listener.next().await.expect("both products");
         assert!(!event.contains("api_key"), "{event}");
-        published_products += usize::from(event.contains("product.created"));
+        product_event_count += usize::from(event.contains("product.created"));
     }
     system.assert_verified();
 }
@@ -569,10 +575,10 @@ async fn events_of_keys_are_visible_to_admins_only() {
 #[tokio::test]
 async fn restored_backup_has_its_keys_and_verify_knows_them() {
     let mut system = System::with_admin(&[]).await;
-    let kept_key = system.storefront_key("eu").await;
-    let revoked_key = system.storefront_key("us").await;
-    let revoked_path = format!("/v1/api-keys/{}", text_field(&revoked_key, "id"));
-    send(system.request(Method::DELETE, &revoked_path))
+    let kept_key = system.create_storefront_key("eu").await;
+    let revoked_key = system.create_storefront_key("us").await;
+    let revoked_key_path = format!("/v1/api-keys/{}", text_field(&revoked_key, "id"));
+    send(system.request(Method::DELETE, &revoked_key_path))
         .await
         .expect(204);
     system.worker.terminate();
@@ -607,8 +613,8 @@ async fn restored_backup_has_its_keys_and_verify_knows_them() {
 #[tokio::test]
 async fn rate_limit_counts_each_new_key_for_itself_and_wrong_keys_cost_others_nothing() {
     let system = System::with_admin(&[("RATE_LIMIT", "5/s")]).await;
-    let first_secret = text_field(&system.storefront_key("eu").await, "secret");
-    let second_secret = text_field(&system.storefront_key("eu").await, "secret");
+    let first_secret = text_field(&system.create_storefront_key("eu").await, "secret");
+    let second_secret = text_field(&system.create_storefront_key("eu").await, "secret");
     let base_url = system.url("");
     let mut statuses = Vec::new();
     let wrong_key_requests = (0..200).map(|number| {

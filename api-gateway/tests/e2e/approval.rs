@@ -40,9 +40,12 @@ async fn no_step_runs_before_an_order_is_approved() {
     );
     // Enough time for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let waiting_order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    let unapproved_order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
-        (&waiting_order["status"], &waiting_order["in_progress"]),
+        (
+            &unapproved_order["status"],
+            &unapproved_order["in_progress"]
+        ),
         (&json!("pending"), &Value::Null)
     );
     assert_eq!(system.stock_level("A").await, (5, 2));

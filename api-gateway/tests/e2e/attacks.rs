@@ -21,7 +21,7 @@ const API_KEYS: &str =
 const UNKNOWN_ID: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
 
 impl System {
-    fn address(&self) -> String {
+    fn gateway_address(&self) -> String {
         self.url("")["http://".len()..].to_owned()
     }
 
@@ -76,7 +76,7 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     system.api_key = Some("key-of-us".to_owned());
     let mut tried_operations = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let owned_id = match path.split('/').nth(2) {
+        let foreign_id = match path.split('/').nth(2) {
             Some("orders") => &order_id,
             Some("customers") => &customer_id,
             Some("webhook-endpoints") => &endpoint_id,
@@ -108,7 +108,7 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
                 (reply.status, problem.to_string().replace(id, "ID"))
             };
             let (other_storefronts_reply, unknown_id_reply) = (
-                request_with_id(owned_id).await,
+                request_with_id(foreign_id).await,
                 request_with_id(UNKNOWN_ID).await,
             );
             assert_eq!(other_storefronts_reply, unknown_id_reply, "{method} {path}");
@@ -356,10 +356,10 @@ async fn oversized_and_ambiguous_json_is_refused() {
         .post("/v1/orders", body)
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let large_metadata =
+    let order_with_large_metadata =
         json!({"customer_id": customer_id, "items": [], "metadata": {"a": "x".repeat(17_000)}});
     system
-        .post("/v1/orders", large_metadata)
+        .post("/v1/orders", order_with_large_metadata)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(system.list_orders().await.len(), 0);
@@ -412,7 +412,7 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
         "/%5c%5c/",
     ] {
         let answer = send_raw(
-            &system.address(),
+            &system.gateway_address(),
             format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
         )
         .await
@@ -455,7 +455,7 @@ async fn sql_path_header_and_log_injection_has_no_effect() {
 #[tokio::test]
 async fn floods_and_slow_clients_do_not_block_others() {
     let system = System::start_with(&[("HTTP_IDLE_SECONDS", "2")]).await;
-    let address = system.address();
+    let address = system.gateway_address();
     let many_headers = "a: b\r\n".repeat(5_000);
     let long_header = format!("a: {}\r\n", "b".repeat(200_000));
     let long_path = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000));
@@ -486,7 +486,7 @@ async fn floods_and_slow_clients_do_not_block_others() {
     }
 
     // Hundreds of connections with an unfinished head, and hundreds that announce a body without sending it.
-    let half_requests = join_all((0..300).map(async |number| {
+    let unfinished_connections = join_all((0..300).map(async |number| {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let request_beginning: &[u8] = match number % 3 {
             0 => b"GET /livez HTTP/1.1\r\nhost:",
@@ -502,10 +502,10 @@ async fn floods_and_slow_clients_do_not_block_others() {
         system.get("/v1/orders?limit=1").await.expect(200);
     }
     // Connections without a complete head are closed; a missing body times out a little later with 408.
-    let mut half_requests_to_read = half_requests.into_iter();
+    let mut connections_to_read = unfinished_connections.into_iter();
     let (first_connection, mut second_connection) = (
-        half_requests_to_read.next().unwrap(),
-        half_requests_to_read.next().unwrap(),
+        connections_to_read.next().unwrap(),
+        connections_to_read.next().unwrap(),
     );
     let mut answer = [0; 12];
     let read_result = time::timeout(
@@ -519,7 +519,7 @@ async fn floods_and_slow_clients_do_not_block_others() {
     );
     for mut stream in [first_connection]
         .into_iter()
-        .chain(half_requests_to_read.skip(1).step_by(3))
+        .chain(connections_to_read.skip(1).step_by(3))
     {
         let mut remaining_bytes = Vec::new();
         let read_result = time::timeout(
@@ -532,8 +532,8 @@ async fn floods_and_slow_clients_do_not_block_others() {
             "a connection without a complete head was not closed"
         );
     }
-    let large_reply = system.post_raw_order(vec![b' '; 2 * 1024 * 1024]).await;
-    large_reply.expect_problem(413, "PAYLOAD_TOO_LARGE");
+    let reply_to_large_body = system.post_raw_order(vec![b' '; 2 * 1024 * 1024]).await;
+    reply_to_large_body.expect_problem(413, "PAYLOAD_TOO_LARGE");
 }
 
 #[tokio::test]
@@ -549,7 +549,7 @@ async fn body_with_too_large_content_length_is_refused_before_it_is_sent() {
         };
         // The body is refused by its announced length: without a `100 Continue`, and before any of it arrives.
         for further_headers in ["expect: 100-continue\r\n", ""] {
-            let answer = send_raw(&system.address(), head(further_headers).as_bytes())
+            let answer = send_raw(&system.gateway_address(), head(further_headers).as_bytes())
                 .await
                 .unwrap();
             assert!(

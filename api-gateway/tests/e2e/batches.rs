@@ -24,21 +24,24 @@ async fn orders_read_in_one_query_are_answered_independently() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..3 {
         let create_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
-        ids.push(create_reply.expect(201)["id"].as_str().unwrap().to_owned());
+        order_ids.push(create_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
-    let delete_reply = system.delete(&format!("/v1/orders/{}", ids[2])).await;
+    let delete_reply = system.delete(&format!("/v1/orders/{}", order_ids[2])).await;
     delete_reply.expect(204);
-    let corrupt_sql = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
+    let corrupt_sql = format!(
+        "UPDATE orders SET state = '{{}}' WHERE id = '{}'",
+        order_ids[0]
+    );
     system.store.run(Tables::Worker, &corrupt_sql);
     let script_output = run_script(
         "foreign.py",
-        &["looks", &system.broker.url(), &ids.join(",")],
+        &["looks", &system.broker.url(), &order_ids.join(",")],
     );
     assert!(script_output.contains("looked"), "{script_output}");
 }
@@ -80,15 +83,15 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
         ));
     }
     authorizations.sort_by(|first, second| first.0.cmp(&second.0));
-    let attempts: Vec<Value> = authorizations
+    let attempt_numbers: Vec<Value> = authorizations
         .into_iter()
         .map(|(_, attempt)| attempt)
         .collect();
     // The seven ordinary payments are first, then the one that failed twice and the slow one, in either order.
-    assert_eq!(attempts[..7], vec![json!(1); 7]);
-    let mut last_attempts = attempts[7..].to_vec();
-    last_attempts.sort_by_key(Value::as_u64);
-    assert_eq!(last_attempts, [json!(1), json!(3)]);
+    assert_eq!(attempt_numbers[..7], vec![json!(1); 7]);
+    let mut last_attempt_numbers = attempt_numbers[7..].to_vec();
+    last_attempt_numbers.sort_by_key(Value::as_u64);
+    assert_eq!(last_attempt_numbers, [json!(1), json!(3)]);
     let calls_sql = "SELECT calls, count(*) FROM payments GROUP BY calls ORDER BY calls";
     assert_eq!(system.store.run(Tables::Ledger, calls_sql), "1 9\n3 1");
     system.assert_verified();

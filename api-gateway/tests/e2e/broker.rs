@@ -17,11 +17,11 @@ use crate::harness::{System, is_announced, order_body, order_body_with_method, s
 #[derive(Default)]
 struct CustomerLog {
     acknowledged_ids: Vec<String>,
-    unanswered_count: usize,
+    failed_call_count: usize,
 }
 
 /// Creates orders until `is_over` is set, and retries each with its key until it is acknowledged.
-async fn customer(
+async fn simulate_customer(
     system: &System,
     new_order: &Value,
     is_over: &AtomicBool,
@@ -29,12 +29,12 @@ async fn customer(
 ) -> CustomerLog {
     let mut customer_log = CustomerLog::default();
     while !is_over.load(Ordering::SeqCst) {
-        let key = Uuid::now_v7().to_string();
+        let idempotency_key = Uuid::now_v7().to_string();
         loop {
             call_count.fetch_add(1, Ordering::SeqCst);
             let request = system
                 .request(Method::POST, "/v1/orders")
-                .header("idempotency-key", &key)
+                .header("idempotency-key", &idempotency_key)
                 .json(new_order);
             // `send` fails the test if there is no response.
             let reply = send(request).await;
@@ -54,7 +54,7 @@ async fn customer(
                     reply.expect_problem(504, "TIMEOUT");
                 }
             }
-            customer_log.unanswered_count += 1;
+            customer_log.failed_call_count += 1;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -70,25 +70,26 @@ async fn assert_survives(
     let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
     let (is_over, call_count) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let customers = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &call_count)));
-    let (customer_logs, ()) = tokio::join!(customers, async {
+    let customer_simulations =
+        join_all((0..6).map(|_| simulate_customer(system, &new_order, &is_over, &call_count)));
+    let (customer_logs, ()) = tokio::join!(customer_simulations, async {
         inject_faults(&mut broker, &call_count).await;
         is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
-    let unanswered_count: usize = customer_logs
+    let failed_call_count: usize = customer_logs
         .iter()
-        .map(|customer_log| customer_log.unanswered_count)
+        .map(|customer_log| customer_log.failed_call_count)
         .sum();
     let mut acknowledged_ids: Vec<String> = customer_logs
         .into_iter()
         .flat_map(|customer_log| customer_log.acknowledged_ids)
         .collect();
     println!(
-        "{} orders acknowledged, {unanswered_count} calls answered 503 or 504",
+        "{} orders acknowledged, {failed_call_count} calls answered 503 or 504",
         acknowledged_ids.len()
     );
-    assert!(unanswered_count > 0, "the fault had no effect");
+    assert!(failed_call_count > 0, "the fault had no effect");
 
     let mut order_ids: Vec<String> = system
         .wait_until_idle()

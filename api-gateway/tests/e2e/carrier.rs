@@ -37,7 +37,7 @@ enum Behaviour {
     /// Replies with this status and body, without creating a label.
     Replies(u16, Value),
     /// Asks for a retry after this many seconds.
-    Busy(u32),
+    BusyForSeconds(u32),
     /// Replies with a redirect to itself.
     Redirects,
     /// Replies 200 with a body that is not a label.
@@ -45,7 +45,7 @@ enum Behaviour {
     /// Never replies.
     Silent,
     /// Waits until it is released, then works.
-    Waits,
+    WorksWhenReleased,
 }
 
 #[derive(Debug, Clone)]
@@ -59,8 +59,8 @@ struct ReceivedRequest {
 struct CarrierState {
     requests: Vec<ReceivedRequest>,
     behaviours: VecDeque<Behaviour>,
-    replies_by_id: BTreeMap<String, Value>,
-    cancelled_ids: BTreeSet<String>,
+    labels_by_shipment_id: BTreeMap<String, Value>,
+    cancelled_shipment_ids: BTreeSet<String>,
     /// Refuses cancellations, because it has the goods.
     has_goods: bool,
 }
@@ -119,8 +119,8 @@ impl Carrier {
     /// Number of labels that were created and not cancelled.
     fn valid_labels(&self) -> usize {
         let state = self.state.lock().unwrap();
-        let is_valid = |shipment_id: &&String| !state.cancelled_ids.contains(*shipment_id);
-        state.replies_by_id.keys().filter(is_valid).count()
+        let is_valid = |shipment_id: &&String| !state.cancelled_shipment_ids.contains(*shipment_id);
+        state.labels_by_shipment_id.keys().filter(is_valid).count()
     }
 
     async fn handle(State(carrier): State<Self>, request: Request) -> Response {
@@ -146,16 +146,16 @@ impl Carrier {
             state.behaviours.pop_front().unwrap_or(Behaviour::Works)
         };
         match behaviour {
-            Behaviour::Works => carrier.create(&shipment_id),
+            Behaviour::Works => carrier.create_label(&shipment_id),
             Behaviour::LosesReply => {
-                let _ = carrier.create(&shipment_id);
+                let _ = carrier.create_label(&shipment_id);
                 let broken_body = futures_util::stream::iter([Err::<Bytes, _>("the cable is cut")]);
                 Body::from_stream(broken_body).into_response()
             }
             Behaviour::Replies(status, body) => {
                 (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
             }
-            Behaviour::Busy(seconds) => {
+            Behaviour::BusyForSeconds(seconds) => {
                 let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
                 (StatusCode::TOO_MANY_REQUESTS, retry_after).into_response()
             }
@@ -165,26 +165,26 @@ impl Carrier {
             }
             Behaviour::Garbage(garbage) => garbage.into_response(),
             Behaviour::Silent => pending().await,
-            Behaviour::Waits => {
+            Behaviour::WorksWhenReleased => {
                 carrier.release.notified().await;
-                carrier.create(&shipment_id)
+                carrier.create_label(&shipment_id)
             }
         }
     }
 
-    fn create(&self, shipment_id: &str) -> Response {
+    fn create_label(&self, shipment_id: &str) -> Response {
         let mut state = self.state.lock().unwrap();
-        if state.cancelled_ids.contains(shipment_id) {
+        if state.cancelled_shipment_ids.contains(shipment_id) {
             return refusal(StatusCode::GONE, "cancelled");
         }
-        let label_count = state.replies_by_id.len() + 1;
+        let label_number = state.labels_by_shipment_id.len() + 1;
         let label = state
-            .replies_by_id
+            .labels_by_shipment_id
             .entry(shipment_id.to_owned())
             .or_insert_with(|| {
                 json!({
-                    "carrier": "Test Post", "tracking_number": format!("TP{label_count}"),
-                    "tracking_url": format!("https://track.example.com/TP{label_count}"),
+                    "carrier": "Test Post", "tracking_number": format!("TP{label_number}"),
+                    "tracking_url": format!("https://track.example.com/TP{label_number}"),
                     "label_url": LABEL_URL, "price": 4.99
                 })
             });
@@ -197,7 +197,7 @@ impl CarrierState {
         if self.has_goods {
             return refusal(StatusCode::CONFLICT, "in_transit");
         }
-        self.cancelled_ids.insert(shipment_id);
+        self.cancelled_shipment_ids.insert(shipment_id);
         StatusCode::NO_CONTENT.into_response()
     }
 }
@@ -340,7 +340,7 @@ async fn failed_and_lost_replies_lead_to_one_label_under_one_id() {
     let history_reply = system
         .get(&format!("/v1/orders/{id}/history?limit=200"))
         .await;
-    let errors = history_reply.expect(200).to_string();
+    let history_text = history_reply.expect(200).to_string();
     for expected_error in [
         "responded with status 500: y (x)",
         "redirects are not followed",
@@ -348,8 +348,8 @@ async fn failed_and_lost_replies_lead_to_one_label_under_one_id() {
         "larger than 65536 bytes",
     ] {
         assert!(
-            errors.contains(expected_error),
-            "{expected_error}: {errors}"
+            history_text.contains(expected_error),
+            "{expected_error}: {history_text}"
         );
     }
     system.wait_until_idle().await;
@@ -358,7 +358,7 @@ async fn failed_and_lost_replies_lead_to_one_label_under_one_id() {
 
 #[tokio::test]
 async fn retry_after_of_the_carrier_is_honoured_and_an_operator_can_retry_at_once() {
-    let (_carrier, system) = Carrier::with_system(&[Behaviour::Busy(3600)]).await;
+    let (_carrier, system) = Carrier::with_system(&[Behaviour::BusyForSeconds(3600)]).await;
     let id = create_order(&system).await;
     let mut retries = Value::Null;
     wait_until("the request to be retried", async || {
@@ -371,10 +371,13 @@ async fn retry_after_of_the_carrier_is_honoured_and_an_operator_can_retry_at_onc
         .unwrap()
         .parse()
         .unwrap();
-    let seconds = next_attempt_at
+    let seconds_until_retry = next_attempt_at
         .duration_since(jiff::Timestamp::now())
         .as_secs();
-    assert!((3000..=3600).contains(&seconds), "{seconds}");
+    assert!(
+        (3000..=3600).contains(&seconds_until_retry),
+        "{seconds_until_retry}"
+    );
     wait_until_labelled(&system, &id).await;
     system.assert_verified();
 }
@@ -421,8 +424,8 @@ async fn refused_label_is_a_dead_letter_with_the_carriers_message() {
 
 #[tokio::test]
 async fn cancellation_that_overtakes_its_request_leaves_no_label() {
-    let (carrier, system) = Carrier::with_system(&[Behaviour::Waits]).await;
-    let waiting_id = create_order(&system).await;
+    let (carrier, system) = Carrier::with_system(&[Behaviour::WorksWhenReleased]).await;
+    let id_awaiting_label = create_order(&system).await;
     wait_until("the label to be requested", async || {
         carrier.requests().len() == 1
     })
@@ -431,7 +434,7 @@ async fn cancellation_that_overtakes_its_request_leaves_no_label() {
     let order = system
         .wait_for_order(&labelled_id, "labelled", is_announced)
         .await;
-    for id in [&waiting_id, &labelled_id] {
+    for id in [&id_awaiting_label, &labelled_id] {
         let cancel_path = format!("/v1/orders/{id}/cancel");
         system.post(&cancel_path, json!({})).await.expect(200);
     }
@@ -628,14 +631,14 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
         .header("webhook-signature", "v1,AAAA")
         .body("{}");
     assert_eq!(send(forged_request).await.status, 401);
-    let id_without_address = order_without_address(&system).await;
+    let id_without_address = create_order_without_address(&system).await;
     let failed_step = wait_for_dead_letter(&system, &id_without_address).await;
     let reason = failed_step["reason"].as_str().unwrap();
     assert!(reason.contains("the country is missing"), "{reason}");
     system.assert_verified();
 }
 
-async fn order_without_address(system: &System) -> String {
+async fn create_order_without_address(system: &System) -> String {
     let order_body = order_body(&system.create_customer().await, "A", 1);
     let created_order = system.post("/v1/orders", order_body).await.expect(201);
     created_order["id"].as_str().unwrap().to_owned()

@@ -117,7 +117,7 @@ impl Systems {
     }
 
     /// The path of a message that was not sent, because the customer is blocked.
-    async fn unsent_message(&self) -> String {
+    async fn unsent_message_path(&self) -> String {
         let id = self.create_order().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
         let customer_id = order["customer_id"].as_str().unwrap();
@@ -145,8 +145,8 @@ impl Systems {
         id
     }
 
-    /// Creates an order with a shipping label and returns it with its shipment.
-    async fn order_with_label(&self) -> (String, String) {
+    /// Creates an order with a shipping label and returns the ids of the order and its shipment.
+    async fn labelled_order_and_shipment_ids(&self) -> (String, String) {
         let id = self.announced_order().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
         let shipment_id = order["shipments"][0]["id"].as_str().unwrap().to_owned();
@@ -167,8 +167,11 @@ impl Systems {
             .wait_for_order(&id, "announced", is_announced)
             .await;
         let shipments_path = format!("/v1/orders/{id}/shipments");
-        let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
-        self.shop.post(&shipments_path, one_unit).await.expect(201);
+        let shipment_of_one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
+        self.shop
+            .post(&shipments_path, shipment_of_one_unit)
+            .await
+            .expect(201);
         let is_settled =
             |order: &Value| order["in_progress"].is_null() && order["payment"]["captured"] == 1000;
         self.shop.wait_for_order(&id, "settled", is_settled).await;
@@ -185,20 +188,20 @@ impl Systems {
     }
 
     /// Requests a return of a new order; returns its path.
-    async fn requested_return(&self) -> String {
+    async fn requested_return_path(&self) -> String {
         let path = format!("/v1/orders/{}/returns", self.captured_order().await);
-        let items = json!({"items": [{"sku": "A", "quantity": 1}]});
-        let requested_return = self.shop.post(&path, items).await.expect(201);
+        let return_body = json!({"items": [{"sku": "A", "quantity": 1}]});
+        let requested_return = self.shop.post(&path, return_body).await.expect(201);
         format!("/v1/returns/{}", requested_return["id"].as_str().unwrap())
     }
 
-    async fn create_endpoint(&self) -> String {
+    async fn new_endpoint_path(&self) -> String {
         let url = self.receiver.url("/hook");
         let (id, _) = self.shop.create_endpoint(&url, &["product.*"]).await;
         format!("/v1/webhook-endpoints/{id}")
     }
 
-    async fn delivery(&self) -> String {
+    async fn delivery_path(&self) -> String {
         let (endpoint, _) = self
             .shop
             .create_endpoint(&self.receiver.url("/hook"), &["product.*"])
@@ -264,12 +267,12 @@ impl Systems {
                 order_case(&self.announced_order().await, "/shipments")
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/events" => {
-                let (id, shipment_id) = self.order_with_label().await;
+                let (id, shipment_id) = self.labelled_order_and_shipment_ids().await;
                 order_case(&id, &format!("/shipments/{shipment_id}/events"))
                     .with_body(json!({"type": "shipment.shipped"}))
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/cancel" => {
-                let (id, shipment_id) = self.order_with_label().await;
+                let (id, shipment_id) = self.labelled_order_and_shipment_ids().await;
                 order_case(&id, &format!("/shipments/{shipment_id}/cancel"))
             }
             "POST /v1/orders/{id}/cancel-remaining" => {
@@ -279,13 +282,13 @@ impl Systems {
                 .with_body(json!({"discounts": [{"label": "x", "amount": 1}]})),
             "POST /v1/orders/{id}/edit/cancel" => {
                 let id = self.announced_order().await;
-                let pending_edit =
+                let pending_edit_body =
                     json!({"shipping": {"label": "x", "amount": 1}, "payment_method": "pm_slow"});
-                let edited_reply = self
+                let edit_reply = self
                     .shop
-                    .post(&format!("/v1/orders/{id}/edit"), pending_edit)
+                    .post(&format!("/v1/orders/{id}/edit"), pending_edit_body)
                     .await;
-                edited_reply.expect(202);
+                edit_reply.expect(202);
                 order_case(&id, "/edit/cancel")
             }
             "POST /v1/orders/{id}/payments" => {
@@ -301,14 +304,14 @@ impl Systems {
             "POST /v1/returns/{id}/approve"
             | "POST /v1/returns/{id}/reject"
             | "POST /v1/returns/{id}/cancel" => {
-                let path = self.requested_return().await;
+                let path = self.requested_return_path().await;
                 let verb = operation.rsplit('/').next().unwrap();
                 TestCase::with_path(format!("{path}/{verb}")).with_watched_path(path)
             }
             "POST /v1/returns/{id}/receive" => {
-                let path = self.requested_return().await;
-                let approve = format!("{path}/approve");
-                self.shop.post(&approve, json!({})).await.expect(200);
+                let path = self.requested_return_path().await;
+                let approve_path = format!("{path}/approve");
+                self.shop.post(&approve_path, json!({})).await.expect(200);
                 let items = json!([{"sku": "A", "quantity": 1, "restock": true}]);
                 TestCase::with_path(format!("{path}/receive"))
                     .with_body(json!({ "items": items }))
@@ -361,22 +364,22 @@ impl Systems {
             "POST /v1/webhook-endpoints" => TestCase::with_path("/v1/webhook-endpoints".to_owned())
                 .with_body(json!({"url": self.receiver.url("/other")})),
             "PATCH /v1/webhook-endpoints/{id}" => {
-                let path = self.create_endpoint().await;
+                let path = self.new_endpoint_path().await;
                 let body = json!({"description": "ours"});
                 TestCase::with_path(path.clone())
                     .with_body(body)
                     .with_watched_path(path)
             }
             "DELETE /v1/webhook-endpoints/{id}" => {
-                let path = self.create_endpoint().await;
+                let path = self.new_endpoint_path().await;
                 TestCase::with_path(path.clone()).with_watched_path(path)
             }
             "POST /v1/webhook-endpoints/{id}/rotate-secret" => {
-                let path = self.create_endpoint().await;
+                let path = self.new_endpoint_path().await;
                 TestCase::with_path(format!("{path}/rotate-secret")).with_watched_path(path)
             }
             "POST /v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver" => {
-                TestCase::with_path(format!("{}/redeliver", self.delivery().await))
+                TestCase::with_path(format!("{}/redeliver", self.delivery_path().await))
             }
             "POST /v1/api-keys" => TestCase::with_path("/v1/api-keys".to_owned())
                 .with_body(json!({"name": "shop", "role": "storefront", "storefront": "eu"})),
@@ -387,7 +390,7 @@ impl Systems {
                 TestCase::with_path(path.clone()).with_watched_path(path)
             }
             "POST /v1/orders/{id}/messages/{message_id}/resend" => {
-                TestCase::with_path(format!("{}/resend", self.unsent_message().await))
+                TestCase::with_path(format!("{}/resend", self.unsent_message_path().await))
             }
             "POST /v1/dead-letters/redrive" => {
                 // The redrive of messages is tested by another operation.

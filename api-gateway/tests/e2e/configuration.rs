@@ -205,10 +205,10 @@ fn help_and_documentation_list_all_variables_and_completions_work() {
     let common_variables = variable_names(&read_file("shared/src/environment.md"));
     for program_name in ["order-worker", "api-gateway"] {
         let help_output = run_program(program_name, &["--help"], &[]);
-        let own_variables =
+        let program_variables =
             variable_names(&read_file(&format!("{program_name}/src/environment.md")));
-        assert!(own_variables.len() > 5, "{own_variables:?}");
-        for variable in own_variables.iter().chain(&common_variables) {
+        assert!(program_variables.len() > 5, "{program_variables:?}");
+        for variable in program_variables.iter().chain(&common_variables) {
             assert!(
                 stdout_text(&help_output).contains(variable),
                 "{program_name} --help does not list {variable}"

@@ -133,7 +133,7 @@ def operate(browser):
     shows_idle_order(page, ids[0], 5500)
     expect(page.get_by_role("row").filter(has_text="SKU-2").first).to_contain_text("20.00")
     page.button("Edit order").click()
-    page.get_by_role("dialog").get_by_label("Units of Thing 2").fill("0")
+    page.get_by_role("dialog").get_by_label("New quantity of Thing 2").fill("0")
     page.confirm("Save", shipping="")
     shows_idle_order(page, ids[0], 1000)
     # Ship, refund, delete and restore. Shipping without payment needs a second confirmation.

@@ -41,7 +41,7 @@ pub(crate) async fn assert_passed(scenario_run: JoinHandle<String>) {
 }
 
 /// Waits until the scenario requests an action from the test.
-pub(crate) async fn wait_for_request(
+pub(crate) async fn wait_for_scenario_signal(
     folder: &Path,
     file_name: &str,
     scenario_run: &JoinHandle<String>,
@@ -116,9 +116,9 @@ async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
 async fn console_reports_a_worker_outage_and_recovers() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
     let running_scenario = start_scenario(&system, "outage", &[]);
-    wait_for_request(&system.folder, "kill", &running_scenario).await;
+    wait_for_scenario_signal(&system.folder, "kill", &running_scenario).await;
     system.worker.kill();
-    wait_for_request(&system.folder, "restart", &running_scenario).await;
+    wait_for_scenario_signal(&system.folder, "restart", &running_scenario).await;
     system.restart_worker().await;
     assert_passed(running_scenario).await;
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
-    console::{assert_passed, start_script, wait_for_request},
+    console::{assert_passed, start_script, wait_for_scenario_signal},
     harness::{CannedResponse, Receiver, System, Tables},
 };
 
@@ -65,7 +65,7 @@ async fn console_shows_why_steps_failed_and_redrives_them() {
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
     let scenario_run = start_scenario(&system, "stuck", &[]);
-    wait_for_request(&system.folder, "mend", &scenario_run).await;
+    wait_for_scenario_signal(&system.folder, "mend", &scenario_run).await;
     let repair_sql = "UPDATE payments SET status = 'authorized'";
     system.store.run(Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();

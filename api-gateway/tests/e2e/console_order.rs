@@ -2,7 +2,7 @@
 //! `console_order.py`.
 
 use crate::{
-    console::{assert_passed, start_script, wait_for_request},
+    console::{assert_passed, start_script, wait_for_scenario_signal},
     dead_letters::order_with_failed_capture,
     harness::{System, Tables},
     retries::orders_with_failing_payments,
@@ -34,7 +34,7 @@ async fn failed_step_is_fixed_on_the_page_of_its_order() {
         order_with_failed_capture(&system, sku).await;
     }
     let scenario_run = start_script(SCRIPT, &system, "fix", &[]);
-    wait_for_request(&system.folder, "mend", &scenario_run).await;
+    wait_for_scenario_signal(&system.folder, "mend", &scenario_run).await;
     let repair_sql = "UPDATE payments SET status = 'authorized'";
     system.store.run(Tables::Ledger, repair_sql);
     std::fs::write(system.folder.join("mended"), "").unwrap();

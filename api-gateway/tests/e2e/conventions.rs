@@ -295,19 +295,19 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
         (&["gzip;q=0"], ""),
         (&[], ""),
     ] {
-        let long_headers = get_headers("/openapi.json", accepted_encodings).await;
+        let large_response_headers = get_headers("/openapi.json", accepted_encodings).await;
         assert_eq!(
-            header_text(&long_headers, "content-encoding"),
+            header_text(&large_response_headers, "content-encoding"),
             encoding,
             "{accepted_encodings:?}"
         );
         // The header is needed without compression as well: a cache must know that the representation depends on
         // it.
-        assert!(header_text(&long_headers, "vary").contains("accept-encoding"));
+        assert!(header_text(&large_response_headers, "vary").contains("accept-encoding"));
         for short_path in ["/livez", &order_path] {
-            let short_headers = get_headers(short_path, accepted_encodings).await;
+            let small_response_headers = get_headers(short_path, accepted_encodings).await;
             assert_eq!(
-                header_text(&short_headers, "content-encoding"),
+                header_text(&small_response_headers, "content-encoding"),
                 "",
                 "{short_path} {accepted_encodings:?}"
             );
@@ -327,17 +327,18 @@ async fn cors_allows_only_configured_origins() {
             .header("access-control-request-headers", "idempotency-key");
         send(request).await.headers
     };
-    let allowed_headers = preflight_headers(shop_origin).await;
+    let headers_for_allowed_origin = preflight_headers(shop_origin).await;
     assert_eq!(
-        header_text(&allowed_headers, "access-control-allow-origin"),
+        header_text(&headers_for_allowed_origin, "access-control-allow-origin"),
         shop_origin
     );
     assert!(
-        header_text(&allowed_headers, "access-control-allow-headers").contains("idempotency-key")
+        header_text(&headers_for_allowed_origin, "access-control-allow-headers")
+            .contains("idempotency-key")
     );
-    let other_headers = preflight_headers("https://evil.example.com").await;
+    let headers_for_other_origin = preflight_headers("https://evil.example.com").await;
     assert_ne!(
-        header_text(&other_headers, "access-control-allow-origin"),
+        header_text(&headers_for_other_origin, "access-control-allow-origin"),
         "https://evil.example.com"
     );
     let system_without_cors = System::start().await;
@@ -386,14 +387,14 @@ async fn concurrent_requests_with_one_key_create_one_order() {
         send(request.header("idempotency-key", "cart-1"))
     };
     let replies = futures_util::future::join_all((0..20).map(|_| create_order())).await;
-    let mut ids: Vec<String> = replies
+    let mut order_ids: Vec<String> = replies
         .into_iter()
         .map(|reply| reply.expect(201)["id"].as_str().unwrap().to_owned())
         .collect();
-    ids.dedup();
-    assert_eq!(ids.len(), 1, "{ids:?}");
+    order_ids.dedup();
+    assert_eq!(order_ids.len(), 1, "{order_ids:?}");
     system
-        .wait_for_order(&ids[0], "announced", is_announced)
+        .wait_for_order(&order_ids[0], "announced", is_announced)
         .await;
     assert_eq!(system.stock_level("A").await, (50, 1));
 }
@@ -629,14 +630,14 @@ async fn metrics_have_their_own_address_or_require_a_credential() {
         .get("/metrics")
         .await
         .expect_problem(404, "NOT_FOUND");
-    let address = system
+    let metrics_address = system
         .gateway
         .find_logged_field("metrics_address", 0)
         .unwrap();
     let scrape_metrics = async |path: &str| {
         let reply = system
             .client
-            .get(format!("http://{address}{path}"))
+            .get(format!("http://{metrics_address}{path}"))
             .send()
             .await;
         reply.unwrap().status().as_u16()

@@ -108,11 +108,11 @@ async fn a_hundred_endpoints_get_each_event_once() {
     .await;
     for endpoint_id in &endpoint_ids {
         let deliveries = system.list_deliveries(endpoint_id).await;
-        let events = deliveries
+        let event_ids = deliveries
             .iter()
             .map(|delivery| delivery["event_id"].as_str());
         assert_eq!(deliveries.len(), 12);
-        assert_eq!(events.collect::<HashSet<_>>().len(), 12);
+        assert_eq!(event_ids.collect::<HashSet<_>>().len(), 12);
     }
 }
 
@@ -216,10 +216,10 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     );
 
     broken_receiver.set_response(CannedResponse::Status(200));
-    let pending_path =
+    let pending_deliveries_path =
         format!("/v1/webhook-endpoints/{endpoint_id}/deliveries?status=pending&limit=1");
     wait_until("the recovered endpoint to receive all events", async || {
-        let page = system.get(&pending_path).await.expect(200);
+        let page = system.get(&pending_deliveries_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;
@@ -249,9 +249,9 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let disable_request = system.request(Method::PATCH, &endpoint_path);
     let disable = disable_request.json(&json!({"is_enabled": false}));
     send(disable).await.expect(200);
-    let pending_path = format!("{endpoint_path}/deliveries?status=pending&limit=1");
+    let pending_deliveries_path = format!("{endpoint_path}/deliveries?status=pending&limit=1");
     wait_until("no pending delivery of the endpoint", async || {
-        let page = system.get(&pending_path).await.expect(200);
+        let page = system.get(&pending_deliveries_path).await.expect(200);
         page["data"] == json!([])
     })
     .await;

@@ -507,29 +507,35 @@ async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
     assert_eq!(system.get(&path).await.expect(200)["version"], 1);
     // A page of large customers ends at about a megabyte.
     for _ in 0..80 {
-        let mut large_patch = large_metadata("a");
-        large_patch["name"] = json!("Ada");
-        large_patch["email"] = json!("ada@example.com");
-        large_patch["addresses"] = json!([{"line1": "ä".repeat(200), "line2": "ä".repeat(200)}]);
-        large_patch["metadata"]["b"] = json!("x".repeat(7_000));
-        system.post("/v1/customers", large_patch).await.expect(201);
+        let mut large_customer = large_metadata("a");
+        large_customer["name"] = json!("Ada");
+        large_customer["email"] = json!("ada@example.com");
+        large_customer["addresses"] = json!([{"line1": "ä".repeat(200), "line2": "ä".repeat(200)}]);
+        large_customer["metadata"]["b"] = json!("x".repeat(7_000));
+        system
+            .post("/v1/customers", large_customer)
+            .await
+            .expect(201);
     }
     for list_path in ["/v1/customers?limit=200", "/v1/customers?limit=200&q=ada"] {
         let mut cursor = None;
-        let mut pages = Vec::new();
+        let mut page_lengths = Vec::new();
         loop {
             let path = cursor.map_or(list_path.to_owned(), |cursor: String| {
                 format!("{list_path}&cursor={cursor}")
             });
             let page = system.get(&path).await.expect(200);
-            pages.push(page["data"].as_array().unwrap().len());
+            page_lengths.push(page["data"].as_array().unwrap().len());
             match page["next_cursor"].as_str() {
                 Some(next_cursor) => cursor = Some(next_cursor.to_owned()),
                 None => break,
             }
         }
-        assert_eq!(pages.iter().sum::<usize>(), 81, "{list_path}");
-        assert!((55..75).contains(&pages[0]), "{list_path}: {pages:?}");
+        assert_eq!(page_lengths.iter().sum::<usize>(), 81, "{list_path}");
+        assert!(
+            (55..75).contains(&page_lengths[0]),
+            "{list_path}: {page_lengths:?}"
+        );
     }
 }
 

@@ -147,11 +147,11 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let mut server = None;
     let mut write_lock = None;
     let (database_url, expected_reason) = if store.is_sqlite() {
-        let migrate_output = Process::command(WORKER)
+        let migrate_status = Process::command(WORKER)
             .arg("migrate")
             .env("DATABASE_URL", store.url())
             .status();
-        assert!(migrate_output.unwrap().success());
+        assert!(migrate_status.unwrap().success());
         write_lock = Some(store.lock_writes());
         (store.url(), "locked")
     } else {
@@ -284,10 +284,10 @@ async fn assert_works_behind_pgbouncer(pool_mode: &str) {
     }
     let cancel_path = format!("/v1/orders/{}/cancel", order_ids[0]);
     system.post(&cancel_path, json!({})).await.expect(200);
-    let delivery_reply = system
+    let webhook_reply = system
         .send_webhook("m-1", "shipment.delivered", &order_ids[1])
         .await;
-    delivery_reply.expect(200);
+    webhook_reply.expect(200);
     // A worker's settings and prepared statements do not leak to other clients of the pooler.
     for _ in 0..10 {
         assert_eq!(read_setting(&pooler_url, "statement_timeout"), "0");

@@ -213,10 +213,10 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let history = system.get(&history_path).await.expect(200);
     let events = history["data"].as_array().unwrap().iter();
     let discarded_events = events.filter(|event| event["type"] == "step.discarded");
-    let amounts: Vec<_> = discarded_events
+    let discarded_amounts: Vec<_> = discarded_events
         .map(|event| &event["data"]["amount"])
         .collect();
-    assert_eq!(amounts, [4000, 3000]);
+    assert_eq!(discarded_amounts, [4000, 3000]);
     system.assert_verified();
 }
 
@@ -310,10 +310,10 @@ async fn rejected_messages_are_archived_unchanged() {
 
     let dead_letters = list_dead_letters(&system).await;
     let dead_letter_with = |body_text: &str| {
-        let matching_letters = dead_letters
+        let matching_letter = dead_letters
             .iter()
             .find(|letter| letter["body"].as_str().unwrap().contains(body_text));
-        matching_letters.unwrap_or_else(|| panic!("{body_text}: {dead_letters:?}"))
+        matching_letter.unwrap_or_else(|| panic!("{body_text}: {dead_letters:?}"))
     };
     for letter in &dead_letters {
         assert_eq!(letter["kind"], "message");
@@ -362,10 +362,10 @@ async fn rejected_messages_are_archived_unchanged() {
         .expect(200);
     wait_until("the message to be rejected again", async || {
         let dead_letters = list_dead_letters(&system).await;
-        let returned_letter = dead_letters
+        let letter_rejected_again = dead_letters
             .iter()
             .find(|letter| letter["body"] == unknown_step_letter["body"]);
-        returned_letter.is_some_and(|letter| letter["id"] != unknown_step_letter["id"])
+        letter_rejected_again.is_some_and(|letter| letter["id"] != unknown_step_letter["id"])
     })
     .await;
     let remaining_letters = list_dead_letters(&system).await;
@@ -386,12 +386,12 @@ async fn rejected_messages_are_archived_unchanged() {
     shop_request(Method::GET, "/v1/dead-letters")
         .await
         .expect_problem(403, "FORBIDDEN");
-    let removed_path = letter_path(unknown_step_letter, "");
-    shop_request(Method::DELETE, &removed_path)
+    let removed_letter_path = letter_path(unknown_step_letter, "");
+    shop_request(Method::DELETE, &removed_letter_path)
         .await
         .expect_problem(403, "FORBIDDEN");
     for unknown_path in [
-        removed_path.as_str(),
+        removed_letter_path.as_str(),
         "/v1/dead-letters/x",
         "/v1/dead-letters/a:b",
     ] {
@@ -461,12 +461,12 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
 #[tokio::test]
 async fn all_dead_steps_can_be_redriven_at_once() {
     let system = System::start().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for sku in ["A", "B", "C"] {
         system.set_stock(sku, &[("main", 5)]).await;
-        ids.push(order_with_failed_capture(&system, sku).await);
+        order_ids.push(order_with_failed_capture(&system, sku).await);
     }
-    for id in &ids {
+    for id in &order_ids {
         set_ledger_status(&system, id, "authorized");
     }
     let redrive_all_path = "/v1/dead-letters/redrive";
@@ -483,7 +483,7 @@ async fn all_dead_steps_can_be_redriven_at_once() {
         .await
         .expect(200);
     assert_eq!(report, json!({"redriven": 3, "next_cursor": null}));
-    for id in &ids {
+    for id in &order_ids {
         let is_paid = |order: &Value| order["payment"]["status"] == "captured";
         system.wait_for_order(id, "paid for", is_paid).await;
     }

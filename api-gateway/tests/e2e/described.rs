@@ -147,11 +147,11 @@ async fn events_conform_to_asyncapi() {
         );
     }
     let path = format!("/v1/orders/{}/edit", order_ids[3]);
-    let discount = json!({"discounts": [{"label": "x", "amount": 1}], "reason": "late"});
-    system.post(&path, discount).await.expect(200);
-    let higher_edit =
+    let discount_edit = json!({"discounts": [{"label": "x", "amount": 1}], "reason": "late"});
+    system.post(&path, discount_edit).await.expect(200);
+    let edit_to_higher_total =
         json!({"items": [{"sku": "A", "quantity": 9}], "payment_method": "pm_declined"});
-    system.post(&path, higher_edit).await.expect(202);
+    system.post(&path, edit_to_higher_total).await.expect(202);
     system.wait_until_idle().await;
     let cancel_path = format!("/v1/orders/{}/cancel", order_ids[3]);
     system

@@ -30,7 +30,7 @@ impl System {
     }
 }
 
-fn set_quantity(sku: &str, quantity: u32) -> Value {
+fn quantity_edit(sku: &str, quantity: u32) -> Value {
     json!({"items": [{"sku": sku, "quantity": quantity}]})
 }
 
@@ -52,25 +52,25 @@ async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
     let system = start_shop(&[]).await;
     let id = system.create_order_to_edit().await;
     let path = edit_path(&id);
-    let lower_edit = json!({"items": [{"sku": "A", "quantity": 2}], "shipping": {"label": "Standard", "amount": 490},
+    let edit_to_lower_total = json!({"items": [{"sku": "A", "quantity": 2}], "shipping": {"label": "Standard", "amount": 490},
         "expected_total": 2_490, "reason": "too many"});
-    let edited_order = system.post(&path, lower_edit).await.expect(200);
+    let edited_order = system.post(&path, edit_to_lower_total).await.expect(200);
     assert_eq!(edited_order["total"], 2_490, "{edited_order}");
     assert_eq!(edited_order["payment"]["authorized"], 3_000);
     assert_eq!(system.stock_level("A").await, (50, 2));
 
-    let higher_edit = json!({"items": [{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 4}], "payment_method": "pm_slow"});
-    let pending_order = system.post(&path, higher_edit).await.expect(202);
+    let edit_to_higher_total = json!({"items": [{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 4}], "payment_method": "pm_slow"});
+    let order_with_pending_edit = system.post(&path, edit_to_higher_total).await.expect(202);
     assert_eq!(
         (
-            &pending_order["total"],
-            &pending_order["pending_edit"]["total"]
+            &order_with_pending_edit["total"],
+            &order_with_pending_edit["pending_edit"]["total"]
         ),
         (&json!(2_490), &json!(5_490))
     );
     assert_eq!(system.stock_level("B").await, (50, 4));
     system.assert_verified();
-    let second_edit_reply = system.post(&path, set_quantity("A", 2)).await;
+    let second_edit_reply = system.post(&path, quantity_edit("A", 2)).await;
     second_edit_reply.expect_problem(409, "INVALID_STATE");
     let shipment_reply = system
         .post(&format!("/v1/orders/{id}/shipments"), json!({}))
@@ -102,7 +102,7 @@ async fn order_is_edited_down_at_once_and_up_when_the_total_is_authorized() {
         .await;
     assert_eq!(order["status"], "delivered");
     system.wait_until_idle().await;
-    let late_edit_reply = system.post(&path, set_quantity("A", 2)).await;
+    let late_edit_reply = system.post(&path, quantity_edit("A", 2)).await;
     late_edit_reply.expect_problem(409, "INVALID_STATE");
     let history = system.list_event_types(&id).await;
     for event_type in ["order.edit_requested", "order.edited", "payment.released"] {
@@ -126,17 +126,20 @@ async fn declined_cancelled_and_expired_edits_leave_the_order_unchanged() {
         ("pm_flaky", false, "none"),
     ] {
         let id = system.create_order_to_edit().await;
-        let body =
+        let edit_body =
             json!({"items": [{"sku": "A", "quantity": 5}], "payment_method": payment_method});
-        let pending_order = system.post(&edit_path(&id), body).await.expect(202);
-        assert_eq!(pending_order["pending_edit"]["number"], 1);
+        let order_with_pending_edit = system.post(&edit_path(&id), edit_body).await.expect(202);
+        assert_eq!(order_with_pending_edit["pending_edit"]["number"], 1);
         if is_cancelled {
             let cancel_path = format!("/v1/orders/{id}/edit/cancel");
-            let cancelled_order = system
+            let order_with_cancelled_edit = system
                 .post(&cancel_path, json!({"reason": "no"}))
                 .await
                 .expect(200);
-            assert!(has_no_pending_edit(&cancelled_order), "{cancelled_order}");
+            assert!(
+                has_no_pending_edit(&order_with_cancelled_edit),
+                "{order_with_cancelled_edit}"
+            );
             system
                 .post(&cancel_path, json!({}))
                 .await
@@ -197,8 +200,8 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
     for (body, pointer) in [
         (json!({}), "/items"),
         (json!({"items": []}), "/items"),
-        (set_quantity("A", 0), "/items"),
-        (set_quantity("NONE", 1), "/items/0/sku"),
+        (quantity_edit("A", 0), "/items"),
+        (quantity_edit("NONE", 1), "/items/0/sku"),
         (
             json!({"items": [{"sku": "A", "quantity": 1}, {"sku": "A", "quantity": 2}]}),
             "/items/1/sku",
@@ -220,18 +223,18 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
     system
-        .post(&path, set_quantity("A", 6))
+        .post(&path, quantity_edit("A", 6))
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     system.api_key = Some("key-of-us".to_owned());
     system
-        .post(&path, set_quantity("A", 1))
+        .post(&path, quantity_edit("A", 1))
         .await
         .expect_problem(404, "NOT_FOUND");
 
     // No payment was requested yet, so a higher total takes effect at once.
     system.api_key = Some("key-of-eu".to_owned());
-    let edited_order = system.post(&path, set_quantity("A", 4)).await.expect(200);
+    let edited_order = system.post(&path, quantity_edit("A", 4)).await.expect(200);
     assert_eq!(
         (&edited_order["total"], &edited_order["awaits_approval"]),
         (&json!(4_000), &json!(true))
@@ -266,10 +269,10 @@ async fn edits_race_with_shipping_cancelling_and_other_edits_of_two_workers() {
             [
                 (
                     order_path("edit"),
-                    set_quantity("A", 4 + u32::try_from(order_index).unwrap()),
+                    quantity_edit("A", 4 + u32::try_from(order_index).unwrap()),
                 ),
-                (order_path("edit"), set_quantity("B", 1)),
-                (order_path("edit"), set_quantity("A", 1)),
+                (order_path("edit"), quantity_edit("B", 1)),
+                (order_path("edit"), quantity_edit("A", 1)),
                 (order_path("edit/cancel"), json!({})),
                 (order_path("shipments"), json!({})),
                 (order_path("cancel"), json!({})),
@@ -330,7 +333,7 @@ async fn worker_that_is_killed_during_an_edit_finishes_it() {
             send(
                 request
                     .header("idempotency-key", &idempotency_key)
-                    .json(&set_quantity("A", 5)),
+                    .json(&quantity_edit("A", 5)),
             )
         };
         let (_, ()) = tokio::join!(send_edit(), async {

@@ -182,11 +182,11 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
             published_events.push(serde_json::from_str(&line).unwrap());
         }
     }
-    let is_of_order = |line: &&Value| {
+    let is_order_event = |line: &&Value| {
         let event: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
         event["type"].as_str().unwrap().starts_with("order.")
     };
-    received_events.extend(published_events.iter().filter(is_of_order).cloned());
+    received_events.extend(published_events.iter().filter(is_order_event).cloned());
 
     let mut event_ids = parsed_event_ids(&received_events);
     assert_eq!(
@@ -297,18 +297,18 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     );
 
     // Makes the delivery pending again.
-    let state_column = [
+    let state_replacements = [
         ("\"status\":\"succeeded\"", "\"status\":\"pending\""),
         ("\"due_at\":null", "\"due_at\":\"2026-01-31T12:00:00Z\""),
     ];
-    let state = state_column
+    let state_sql = state_replacements
         .iter()
         .fold("state".to_owned(), |state, (old_text, new_text)| {
             format!("replace({state}, '{old_text}', '{new_text}')")
         });
     system.store.run(
         Tables::Worker,
-        &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state}"),
+        &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state_sql}"),
     );
     let failed_delivery = system
         .wait_for_delivery(&endpoint_id, |delivery| delivery["status"] == "failed")
@@ -343,12 +343,12 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         system.get(&path).await.expect(200)["disabled_reason"],
         "gone"
     );
-    let events = system
+    let disabled_events = system
         .get("/v1/events?type=webhook_endpoint.disabled")
         .await
         .expect(200);
-    assert_eq!(events["data"][0]["subject"], endpoint_id.as_str());
-    assert_eq!(events["data"][0]["data"]["reason"], "gone");
+    assert_eq!(disabled_events["data"][0]["subject"], endpoint_id.as_str());
+    assert_eq!(disabled_events["data"][0]["data"]["reason"], "gone");
     // A disabled endpoint gets no deliveries until it is enabled again.
     system.create_order().await;
     let delivery = system.list_deliveries(&endpoint_id).await[0].clone();
@@ -460,7 +460,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS, ("API_KEYS", keys)]).await;
     let receiver = Receiver::start().await;
-    let receiver_of_all = Receiver::start().await;
+    let receiver_of_all_storefronts = Receiver::start().await;
     system.api_key = Some("key-of-eu".to_owned());
     let (endpoint_id, _) = system.create_endpoint(&receiver.url("/"), &["*"]).await;
     let foreign_endpoint = json!({"url": receiver.url("/"), "storefront": "us"});
@@ -495,7 +495,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
     system.api_key = Some("key-of-admin".to_owned());
     system.get(&path).await.expect(200);
     let (endpoint_id_of_all, _) = system
-        .create_endpoint(&receiver_of_all.url("/"), &["order.created"])
+        .create_endpoint(&receiver_of_all_storefronts.url("/"), &["order.created"])
         .await;
     assert_eq!(
         system
@@ -510,7 +510,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
         system.create_order().await;
     }
     wait_until("the webhooks of all events", async || {
-        receiver_of_all.received().len() == 2
+        receiver_of_all_storefronts.received().len() == 2
     })
     .await;
     wait_until("the webhooks of eu's events", async || {
@@ -567,9 +567,9 @@ async fn webhooks_are_sent_only_to_public_addresses() {
 async fn redirects_are_not_followed() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
     system.set_stock("A", &[("main", 10)]).await;
-    let inside_receiver = Receiver::start().await;
+    let redirect_target_receiver = Receiver::start().await;
     let redirecting_receiver = Receiver::with_responses(vec![CannedResponse::Redirect(
-        inside_receiver.url("/secret"),
+        redirect_target_receiver.url("/secret"),
     )])
     .await;
     let (endpoint_id, _) = system
@@ -581,7 +581,7 @@ async fn redirects_are_not_followed() {
         .await;
     assert_eq!(failed_delivery["attempts"][0]["response_code"], 302);
     assert_eq!(failed_delivery["status"], "pending");
-    assert!(inside_receiver.received().is_empty());
+    assert!(redirect_target_receiver.received().is_empty());
 }
 
 #[tokio::test]
@@ -632,17 +632,17 @@ async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let path = format!("/v1/webhook-endpoints/{endpoint_id}");
     let endpoint_reply = system.get(&path).await;
     let entity_tag = endpoint_reply.headers["etag"].clone();
-    let endpoint_state = || {
+    let get_endpoint_if_changed = || {
         let request = system.request(Method::GET, &path);
         send(request.header("if-none-match", entity_tag.clone()))
     };
-    assert_eq!(endpoint_state().await.status, 304);
+    assert_eq!(get_endpoint_if_changed().await.status, 304);
     system.create_order().await;
-    let is_refused = |delivery: &Value| delivery["attempts"][0].is_object();
-    system.wait_for_delivery(&endpoint_id, is_refused).await;
-    let failing_state = endpoint_state().await;
-    assert_eq!(failing_state.status, 200);
-    assert!(failing_state.body["failing_since"].is_string());
+    let is_attempted = |delivery: &Value| delivery["attempts"][0].is_object();
+    system.wait_for_delivery(&endpoint_id, is_attempted).await;
+    let failing_endpoint_reply = get_endpoint_if_changed().await;
+    assert_eq!(failing_endpoint_reply.status, 200);
+    assert!(failing_endpoint_reply.body["failing_since"].is_string());
     // The entity tag of the old state is still accepted, since its version is unchanged.
     let patch_endpoint = |patch: Value| {
         let request = system.request(Method::PATCH, &path);

@@ -34,8 +34,8 @@ impl System {
     /// Sends a change under a new idempotency key, so that its reply is stored.
     async fn send_change(&self, method: Method, path: &str, body: Value, status: u16) -> Value {
         let request = self.request(method, path).json(&body);
-        let key = Uuid::now_v7().to_string();
-        send(request.header("idempotency-key", key))
+        let idempotency_key = Uuid::now_v7().to_string();
+        send(request.header("idempotency-key", idempotency_key))
             .await
             .expect(status)
     }
@@ -100,7 +100,7 @@ impl System {
     }
 
     /// A manually paid order that was edited before and after its payment, and refunded.
-    async fn create_manual_order(&self, customer_id: &str) -> String {
+    async fn create_manually_paid_order(&self, customer_id: &str) -> String {
         let id = self.create_order_with_note(customer_id, "manual").await;
         let higher_edit = json!({"items": items_of("A", 3), "reason": "hopper-manual-raised"});
         self.edit_order(&id, higher_edit, 200).await;
@@ -143,8 +143,8 @@ impl System {
     async fn create_closed_orders(&self, customer_id: &str) -> Vec<String> {
         let edited_id = self.create_edited_order(customer_id).await;
         let cancelled_id = self.create_cancelled_order(customer_id).await;
-        let manual_id = self.create_manual_order(customer_id).await;
-        for order_id in [&edited_id, &manual_id] {
+        let manually_paid_id = self.create_manually_paid_order(customer_id).await;
+        for order_id in [&edited_id, &manually_paid_id] {
             let webhook_id = format!("delivered-{order_id}");
             self.send_webhook(&webhook_id, "shipment.delivered", order_id)
                 .await
@@ -156,7 +156,7 @@ impl System {
         }
         self.create_returns(&edited_id).await;
         self.wait_until_idle().await;
-        vec![edited_id, cancelled_id, manual_id]
+        vec![edited_id, cancelled_id, manually_paid_id]
     }
 
     /// Every row of every table, with the name of the table.
@@ -274,10 +274,10 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
         let path = format!("/v1/orders/{}", text_of(&exported_order["id"]));
         assert_eq!(system.get(&path).await.expect(200), exported_order);
     }
-    let export_of_edited = export_text
+    let edited_order_line = export_text
         .lines()
         .find(|line| line.contains(&order_ids[0]));
-    let exported_edited_order: Value = serde_json::from_str(export_of_edited.unwrap()).unwrap();
+    let exported_edited_order: Value = serde_json::from_str(edited_order_line.unwrap()).unwrap();
     assert_eq!(
         exported_edited_order["returns"].as_array().unwrap().len(),
         3,

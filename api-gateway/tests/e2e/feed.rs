@@ -40,7 +40,7 @@ async fn read_feed(system: &System, filter_query: &str, after_position: &str) ->
 /// A client of a stream of server-sent events.
 struct EventStreamClient {
     chunks: futures_util::stream::BoxStream<'static, reqwest::Result<Vec<u8>>>,
-    text: String,
+    unparsed_text: String,
 }
 
 impl EventStreamClient {
@@ -66,14 +66,14 @@ impl EventStreamClient {
             chunks: chunks
                 .map(|chunk| chunk.map(|bytes| bytes.to_vec()))
                 .boxed(),
-            text: String::new(),
+            unparsed_text: String::new(),
         })
     }
 
     /// Returns the next event, or `None` when the connection is closed or silent for five seconds.
     async fn next(&mut self) -> Option<Value> {
         loop {
-            while let Some((frame, following_events)) = self.text.split_once("\n\n") {
+            while let Some((frame, following_text)) = self.unparsed_text.split_once("\n\n") {
                 let frame_fields: BTreeMap<_, _> = frame
                     .lines()
                     .filter_map(|line| line.split_once(": "))
@@ -84,15 +84,15 @@ impl EventStreamClient {
                     assert_eq!(frame_fields["event"], event["type"].as_str().unwrap());
                     event
                 });
-                let following_events = following_events.to_owned();
-                self.text = following_events;
+                let following_text = following_text.to_owned();
+                self.unparsed_text = following_text;
                 if event.is_some() {
                     return event;
                 }
             }
             let chunk = tokio::time::timeout(Duration::from_secs(5), self.chunks.next()).await;
             let chunk_bytes = chunk.ok()??.ok()?;
-            self.text
+            self.unparsed_text
                 .push_str(std::str::from_utf8(&chunk_bytes).unwrap());
         }
     }
@@ -338,7 +338,7 @@ async fn storefronts_get_only_their_own_events() {
     // An event of another storefront is a valid position in the feed, but is not shown.
     system.api_key = Some("key-of-operator".to_owned());
     let events_of_eu = read_feed(&system, "&storefront=eu", "0").await;
-    let events_as_eu = EventStreamClient::connect(
+    let us_stream_after_eu_event = EventStreamClient::connect(
         &client,
         &url,
         Some(id_of(&events_of_eu[0])),
@@ -346,7 +346,7 @@ async fn storefronts_get_only_their_own_events() {
     )
     .await;
     assert_eq!(
-        events_as_eu.unwrap().next().await.unwrap()["storefront"],
+        us_stream_after_eu_event.unwrap().next().await.unwrap()["storefront"],
         "us"
     );
     let mut storefronts = BTreeSet::new();
@@ -398,7 +398,7 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
         }
     });
 
-    let mut created_count = 0;
+    let mut created_order_count = 0;
     let client = system.client.clone();
     let create_order = async |url: String| {
         let body = order_body(&customer_id, "A", 1);
@@ -409,7 +409,7 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
         let url = system.url("/v1/orders");
         for _ in 0..10 {
             let created_counts = join_all((0..8).map(|_| create_order(url.clone()))).await;
-            created_count += created_counts.into_iter().sum::<usize>();
+            created_order_count += created_counts.into_iter().sum::<usize>();
         }
         if round == 0 {
             system.gateway.kill();
@@ -438,8 +438,8 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     is_over.store(true, Ordering::Release);
     let (events, connection_count) = reading_task.await.unwrap();
     assert!(
-        connection_count >= 100 && created_count > 100,
-        "{connection_count} {created_count}"
+        connection_count >= 100 && created_order_count > 100,
+        "{connection_count} {created_order_count}"
     );
     let expected_events = read_feed(&system, "", &start_position).await;
     assert_complete(&events, &expected_events);
@@ -477,6 +477,6 @@ async fn unread_streams_do_not_affect_other_streams() {
     .await;
     assert!(received_ids.windows(2).all(|pair| pair[0] == pair[1]));
     drop(unread_streams);
-    let invalid_reply = send(system.request(Method::GET, "/v1/events/stream?after=x")).await;
-    invalid_reply.expect_problem(422, "INVALID_REQUEST");
+    let refused_reply = send(system.request(Method::GET, "/v1/events/stream?after=x")).await;
+    refused_reply.expect_problem(422, "INVALID_REQUEST");
 }

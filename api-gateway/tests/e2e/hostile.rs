@@ -171,11 +171,11 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     let order_id = created_order["id"].as_str().unwrap().to_owned();
     system.wait_until_idle().await;
     for (table, column) in [("orders", "state"), ("events", "data")] {
-        let damage_sql = format!(
+        let store_deep_json_sql = format!(
             "UPDATE {table} SET {column} = replace({column}, '\"DEEP\"', '{}')",
             nested_arrays(125)
         );
-        system.store.run(Tables::Worker, &damage_sql);
+        system.store.run(Tables::Worker, &store_deep_json_sql);
     }
     system.assert_verified();
     system.read_everything().await;
@@ -193,17 +193,17 @@ async fn unreadable_row_affects_only_its_own_order() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..5 {
         let created_order = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await
             .expect(201);
-        ids.push(created_order["id"].as_str().unwrap().to_owned());
+        order_ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
     // Damages the row of one order and the first event of another.
-    let [_, bad_row_id, _, bad_event_id, _] = &ids[..] else {
+    let [_, bad_row_id, _, bad_event_id, _] = &order_ids[..] else {
         panic!()
     };
     for damage_sql in [
@@ -228,7 +228,7 @@ async fn unreadable_row_affects_only_its_own_order() {
         )),
         "{report}"
     );
-    for id in ids
+    for id in order_ids
         .iter()
         .filter(|id| *id != bad_row_id && *id != bad_event_id)
     {
@@ -258,20 +258,24 @@ async fn unreadable_row_affects_only_its_own_order() {
     // Lists must skip the row with any page size.
     for limit in [1, 2, 200] {
         let mut next_path = Some(format!("/v1/orders?limit={limit}"));
-        let mut listed_orders = Vec::new();
+        let mut listed_ids = Vec::new();
         while let Some(path) = next_path {
             let page = system.get(&path).await.expect(200);
             let entries = page["data"].as_array().unwrap().iter();
-            listed_orders.extend(entries.map(|order| order["id"].as_str().unwrap().to_owned()));
+            listed_ids.extend(entries.map(|order| order["id"].as_str().unwrap().to_owned()));
             let cursor = page["next_cursor"].as_str();
             next_path = cursor.map(|cursor| format!("/v1/orders?limit={limit}&cursor={cursor}"));
         }
-        listed_orders.reverse();
-        let other_ids: Vec<_> = ids.iter().filter(|id| *id != bad_row_id).cloned().collect();
-        assert_eq!(listed_orders, other_ids, "{limit}");
+        listed_ids.reverse();
+        let readable_ids: Vec<_> = order_ids
+            .iter()
+            .filter(|id| *id != bad_row_id)
+            .cloned()
+            .collect();
+        assert_eq!(listed_ids, readable_ids, "{limit}");
     }
     let subjects = system.read_feed().await;
-    for id in &ids {
+    for id in &order_ids {
         assert!(subjects.contains(id), "{id}");
     }
     system.get("/v1/stats").await.expect(200);
@@ -588,15 +592,15 @@ async fn stored_hostile_input_can_be_read() {
             }
         }
     }
-    let value_lines = values.iter().flat_map(|hostile_value| {
+    let import_lines = values.iter().flat_map(|hostile_value| {
         let new_order_text = order_body(&fixture.customer_id, "A", 1).to_string();
         ["metadata", "external_id", "items", "line"].map(|field_name| {
             new_order_text.replacen('{', &format!("{{\"{field_name}\":{hostile_value},"), 1)
         })
     });
-    let value_lines: Vec<String> = value_lines.collect();
-    println!("{} requests, {} lines", requests.len(), value_lines.len());
-    let replies = stream::iter(&requests).map(async |(method, path, body_text)| {
+    let import_lines: Vec<String> = import_lines.collect();
+    println!("{} requests, {} lines", requests.len(), import_lines.len());
+    let stored_counts = stream::iter(&requests).map(async |(method, path, body_text)| {
         let reply = system
             .send_text(method.clone(), path, body_text.clone())
             .await;
@@ -609,19 +613,21 @@ async fn stored_hostile_input_can_be_read() {
         );
         usize::from(reply.status < 300 && *method != Method::GET)
     });
-    let stored_count: usize = replies
+    let stored_count: usize = stored_counts
         .buffer_unordered(8)
         .fold(0, async |sum, count| sum + count)
         .await;
     assert!(stored_count > 100, "only {stored_count} were stored");
     let request = system.request(Method::POST, "/v1/orders/import");
     let request = request.header("content-type", "application/x-ndjson");
-    let report = send(request.body(value_lines.join("\n"))).await.expect(200);
+    let report = send(request.body(import_lines.join("\n")))
+        .await
+        .expect(200);
     assert_eq!(
         report["accepted"].as_u64().unwrap()
             + report["rejected_count"].as_u64().unwrap()
             + report["duplicates"].as_u64().unwrap(),
-        value_lines.len() as u64
+        import_lines.len() as u64
     );
     system.wait_until_idle().await;
     system.read_everything().await;

@@ -210,12 +210,12 @@ async fn two_storefronts_can_use_the_same_key() {
     .await;
     system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 5)]).await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for api_key in ["key-of-eu", "key-of-us"] {
         system.api_key = Some(api_key.to_owned());
         let new_order = order_body(&system.create_customer().await, "A", 1);
         let created_order = create_order(&system, "key-1", &new_order).await.expect(201);
-        ids.push(created_order["id"].clone());
+        order_ids.push(created_order["id"].clone());
     }
-    assert_ne!(ids[0], ids[1]);
+    assert_ne!(order_ids[0], order_ids[1]);
 }

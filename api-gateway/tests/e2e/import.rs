@@ -316,9 +316,10 @@ async fn import_with_a_key_identifies_lines_by_content() {
     let customer_id = system.create_customer().await;
     let line = |name: &str| json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}], "metadata": {"line": name}});
     let order_without_items = json!({"customer_id": customer_id, "items": []});
-    let key = Some("import-1");
-    let import =
-        async |lines: &[Value]| count_outcomes(&system.import(lines, key).await.expect(200));
+    let idempotency_key = Some("import-1");
+    let import = async |lines: &[Value]| {
+        count_outcomes(&system.import(lines, idempotency_key).await.expect(200))
+    };
     // Two identical lines are two orders.
     assert_eq!(
         import(&[line("a"), order_without_items, line("a"), line("b")]).await,
@@ -333,7 +334,7 @@ async fn import_with_a_key_identifies_lines_by_content() {
     assert_eq!(import(&other_lines).await, (3, 2, 0));
     // Lines are compared by content, not by spelling.
     let text = line("e").to_string().replace(':', " : ");
-    let report = system.import_text(text, key).await.expect(200);
+    let report = system.import_text(text, idempotency_key).await.expect(200);
     assert_eq!(count_outcomes(&report), (0, 1, 0));
     let mut orders: Vec<_> = system.list_orders().await;
     orders.sort_by_key(|order| order["metadata"]["line"].to_string());
@@ -356,15 +357,19 @@ async fn import_begun_by_an_earlier_version_is_recognized() {
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
     let line = |quantity: u32| order_body(&customer_id, "A", quantity);
-    let key = Some("import-1");
-    let report_reply = system.import(&[line(1), line(2), line(3)], key).await;
+    let idempotency_key = Some("import-1");
+    let report_reply = system
+        .import(&[line(1), line(2), line(3)], idempotency_key)
+        .await;
     assert_eq!(count_outcomes(&report_reply.expect(200)), (3, 0, 0));
     system.wait_until_idle().await;
     system.worker.kill();
     system.set_worker(WORKER);
     system.restart_worker().await;
     // The second line is changed.
-    let report_reply = system.import(&[line(1), line(4), line(3)], key).await;
+    let report_reply = system
+        .import(&[line(1), line(4), line(3)], idempotency_key)
+        .await;
     assert_eq!(count_outcomes(&report_reply.expect(200)), (1, 2, 0));
     system.wait_until_idle().await;
     system.assert_verified();
@@ -382,7 +387,7 @@ async fn overlong_lines_are_rejected_with_their_line_numbers() {
         json!({"external_id": "x".repeat(bytes - empty_external_id.len())}).to_string()
     };
     // Numbers that become longer when they are serialized.
-    let numbered_lines = format!(
+    let line_of_numbers = format!(
         "{{\"metadata\": [{}1]}}",
         "1e15,".repeat(LINE_LIMIT / 5 - 10)
     );
@@ -393,7 +398,7 @@ async fn overlong_lines_are_rejected_with_their_line_numbers() {
         long_line(LINE_LIMIT - 1),
         long_line(LINE_LIMIT - 60),
         long_line(LINE_LIMIT / 2),
-        numbered_lines,
+        line_of_numbers,
         long_line(LINE_LIMIT / 2 - 1),
         "{\"a\": }".to_owned(),
         valid_order_text.clone(),
@@ -403,11 +408,11 @@ async fn overlong_lines_are_rejected_with_their_line_numbers() {
     let report = system.import_text(lines.join("\n"), None).await.expect(200);
     assert_eq!(count_outcomes(&report), (4, 0, 8), "{report}");
     let rejected_lines = report["rejected"].as_array().unwrap();
-    let rejected_numbers: Vec<_> = rejected_lines
+    let rejected_line_numbers: Vec<_> = rejected_lines
         .iter()
         .map(|rejected_line| rejected_line["line"].as_u64().unwrap())
         .collect();
-    assert_eq!(rejected_numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
+    assert_eq!(rejected_line_numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
     let detail = rejected_lines[6]["detail"].as_str().unwrap();
     assert!(
         detail.contains("at column 7") && !detail.contains("line 1"),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::harness::{PaymentTotals, System, order_body, order_body_with_method, try_send};
 
-/// Values of `CRASH_AT`: `order_worker::crash::Point`.
+/// Values of `CRASH_AT`: some of `order_worker::runtime::crash::Point`.
 const CRASH_POINTS: [&str; 7] = [
     "before_commit",
     "after_commit",
@@ -29,11 +29,11 @@ const PAYMENT_METHODS: [&str; 4] = [
 
 /// Creates an order, retrying with the same key until it is acknowledged, and returns its id.
 async fn create_order(system: &System, new_order: Value) -> String {
-    let key = Uuid::now_v7().to_string();
+    let idempotency_key = Uuid::now_v7().to_string();
     loop {
         let request = system
             .request(Method::POST, "/v1/orders")
-            .header("idempotency-key", &key)
+            .header("idempotency-key", &idempotency_key)
             .json(&new_order);
         match try_send(request).await.unwrap() {
             reply if reply.status == 201 => return reply.body["id"].as_str().unwrap().to_owned(),
@@ -124,19 +124,19 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
                     )
                 });
                 let mut order_requests = pin!(join_all(order_requests));
-                let mut reply_after_crash = None;
+                let mut ids_before_crash = None;
                 tokio::select! {
-                    ids = &mut order_requests => reply_after_crash = Some(ids),
+                    ids = &mut order_requests => ids_before_crash = Some(ids),
                     () = wait_for_crash(&system, crashes_before) => {}
                 }
                 if system.worker_crash_count() > crashes_before {
                     println!(
                         "crash at {crash_point}, round {round}; all requests answered before it: {}",
-                        reply_after_crash.is_some()
+                        ids_before_crash.is_some()
                     );
                     replacement_worker = Some(system.spawn_replacement_worker());
                 }
-                acknowledged_ids.extend(match reply_after_crash {
+                acknowledged_ids.extend(match ids_before_crash {
                     Some(ids) => ids,
                     None => order_requests.await,
                 });

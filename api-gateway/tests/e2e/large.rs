@@ -75,10 +75,10 @@ async fn large_results_are_split_into_several_messages() {
     };
     let read_everything = async {
         let texts_of = |entries: &[Value], field_name: &str| {
-            let ids = entries
+            let field_values = entries
                 .iter()
                 .map(|entry| entry[field_name].as_str().unwrap());
-            ids.map(str::to_owned).collect::<Vec<_>>()
+            field_values.map(str::to_owned).collect::<Vec<_>>()
         };
         let (listed_orders, page_count) =
             read_all_pages(&system, "/v1/orders?limit=200", "cursor").await;

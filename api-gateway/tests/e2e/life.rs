@@ -207,7 +207,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     assert!(stderr_text(&orders_output).contains(&format!("--after {last_number}")));
 
     // Exports the rest from a position, exports to a file, and exports to a reader that stops early.
-    let remaining_events = run_worker(
+    let remaining_orders_output = run_worker(
         &system,
         &[
             "export",
@@ -216,7 +216,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
             &(last_number - 2).to_string(),
         ],
     );
-    assert_eq!(stdout_text(&remaining_events).lines().count(), 2);
+    assert_eq!(stdout_text(&remaining_orders_output).lines().count(), 2);
     let output_file = system.folder.join("orders.ndjson");
     let export_output = run_worker(
         &system,
@@ -253,8 +253,8 @@ fn days_ago(days: i64) -> i64 {
     jiff::Timestamp::now().as_millisecond() - days * 24 * 3_600_000
 }
 
-/// Waits until all events are published, then moves all events except those of one order forty days into the
-/// past.
+/// Waits until all feed consumers have read all events, then moves all orders, and all events except those of one
+/// order, forty days into the past, and makes all recorded replies expire.
 pub(crate) async fn age_events(system: &System, excepted_order_id: &str) {
     wait_until("all feed consumers to have read all events", async || {
         let consumer_position = system.store.run(
@@ -284,16 +284,16 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     system.set_stock("mug", &[("berlin", 10)]).await;
     let customer_id = system.create_customer().await;
     let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..6 {
         let request = system
             .request(reqwest::Method::POST, "/v1/orders")
             .json(&body);
-        let key = format!("key-{}", ids.len());
-        let order = crate::harness::send(request.header("idempotency-key", key))
+        let idempotency_key = format!("key-{}", order_ids.len());
+        let order = crate::harness::send(request.header("idempotency-key", idempotency_key))
             .await
             .expect(201);
-        ids.push(order["id"].as_str().unwrap().to_owned());
+        order_ids.push(order["id"].as_str().unwrap().to_owned());
     }
     let [
         delivered_id,
@@ -302,11 +302,11 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
         undelivered_id,
         sent_back_id,
         open_id,
-    ] = &ids[..]
+    ] = &order_ids[..]
     else {
         unreachable!()
     };
-    for id in &ids {
+    for id in &order_ids {
         system
             .wait_for_order(id, "labelled", |order| {
                 order["shipments"][0]["tracking_number"].is_string()
@@ -416,7 +416,7 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     let mut system = System::start().await;
     system.set_stock("mug", &[("berlin", 10)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for number in 0..2 {
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "mug", 1))
@@ -431,7 +431,7 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
             .send_webhook(&format!("m-{number}"), "shipment.delivered", &id)
             .await
             .expect(200);
-        ids.push(id);
+        order_ids.push(id);
     }
     system.wait_until_idle().await;
     let feed_end = system.get("/v1/events?after=now").await.expect(200);
@@ -441,7 +441,7 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     system.worker.terminate();
     system.restart_worker().await;
     wait_until("old events to be deleted", async || {
-        system.list_event_types(&ids[0]).await == ["shipment.shipped"]
+        system.list_event_types(&order_ids[0]).await == ["shipment.shipped"]
     })
     .await;
     let order_reply = system

@@ -143,10 +143,10 @@ async fn products_are_found_among_many() {
     let stock_sql = "INSERT INTO shelves (sku, warehouse, on_hand, reserved)
                  SELECT sku, 'main', CASE WHEN sku IN ('P0007', 'P5999') THEN 3 ELSE 9 END, 2 FROM products";
     system.store.run(Tables::Worker, stock_sql);
-    let low_skus = system
+    let low_stock_skus = system
         .list_field("/v1/products?low_stock=true&limit=1", "sku")
         .await;
-    assert_eq!(low_skus, ["P0007", "P5999"]);
+    assert_eq!(low_stock_skus, ["P0007", "P5999"]);
     let rare_low_skus = system
         .list_field("/v1/products?low_stock=true&q=rare", "sku")
         .await;
@@ -206,9 +206,9 @@ async fn returns_are_found_by_their_number_and_their_orders() {
         let shipments_path = format!("/v1/orders/{id}/shipments");
         system.post(&shipments_path, json!({})).await.expect(201);
         for _ in 1..quantity {
-            let items = json!({"items": [{"sku": "A", "quantity": 1}]});
+            let return_body = json!({"items": [{"sku": "A", "quantity": 1}]});
             let path = format!("/v1/orders/{id}/returns");
-            system.post(&path, items).await.expect(201);
+            system.post(&path, return_body).await.expect(201);
         }
     }
     for (search_text, expected_numbers) in [
@@ -254,7 +254,7 @@ async fn messages_of_all_orders_are_listed_and_found() {
     .await;
     system.api_key = Some("key-of-operator".to_owned());
     system.set_stock("A", &[("main", 10)]).await;
-    let mut orders = Vec::new();
+    let mut customer_and_order_ids = Vec::new();
     for (name, email) in [("Ada", "Ada@example.com"), ("Bob", "bob@example.com")] {
         let new_customer = json!({"name": name, "email": email});
         let customer = system.post("/v1/customers", new_customer).await.expect(201);
@@ -267,7 +267,7 @@ async fn messages_of_all_orders_are_listed_and_found() {
         system
             .wait_for_order(&order_id, "announced", is_announced)
             .await;
-        orders.push((customer_id, order_id));
+        customer_and_order_ids.push((customer_id, order_id));
     }
     let path = "/v1/messages?limit=1";
     wait_until("both messages to be attempted", async || {
@@ -288,8 +288,14 @@ async fn messages_of_all_orders_are_listed_and_found() {
         ("status=pending", vec!["2", "1"]),
         ("status=pending&q=ada", vec!["1"]),
         ("status=sent", vec![]),
-        (&format!("order_id={}", orders[0].1), vec!["1"]),
-        (&format!("order_id={}&q=bob", orders[0].1), vec![]),
+        (
+            &format!("order_id={}", customer_and_order_ids[0].1),
+            vec!["1"],
+        ),
+        (
+            &format!("order_id={}&q=bob", customer_and_order_ids[0].1),
+            vec![],
+        ),
     ] {
         let path = format!("/v1/messages?limit=1&{filter_query}");
         assert_eq!(
@@ -304,18 +310,18 @@ async fn messages_of_all_orders_are_listed_and_found() {
         refused_reply.expect_problem(422, "INVALID_REQUEST");
     }
     // The address of an erased customer is not found, and a deleted order's messages are not listed.
-    for (_, order_id) in &orders {
+    for (_, order_id) in &customer_and_order_ids {
         let path = format!("/v1/orders/{order_id}/cancel");
         system.post(&path, json!({})).await.expect(200);
     }
     system.wait_until_idle().await;
-    let path = format!("/v1/customers/{}", orders[0].0);
+    let path = format!("/v1/customers/{}", customer_and_order_ids[0].0);
     system.delete(&path).await.expect(204);
     let found_numbers = system
         .list_field("/v1/messages?q=ada", "order_number")
         .await;
     assert!(found_numbers.is_empty(), "{found_numbers:?}");
-    let path = format!("/v1/orders/{}", orders[1].1);
+    let path = format!("/v1/orders/{}", customer_and_order_ids[1].1);
     system.delete(&path).await.expect(204);
     let order_numbers = system.list_field("/v1/messages", "order_number").await;
     assert!(
@@ -416,21 +422,21 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
 async fn api_keys_are_found_by_name_and_beginning() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.api_key = Some("key-of-admin".to_owned());
-    let mut prefixes = Vec::new();
+    let mut key_prefixes = Vec::new();
     for name in ["Shop of the EU", "Warehouse 100 %", "shop of the US"] {
         let request = system
             .request(Method::POST, "/v1/api-keys")
             .json(&json!({"name": name, "role": "operator"}));
-        let key = send(request).await.expect(201);
-        prefixes.push(key["prefix"].as_str().unwrap().to_owned());
+        let created_key = send(request).await.expect(201);
+        key_prefixes.push(created_key["prefix"].as_str().unwrap().to_owned());
     }
     for (search_text, expected_names) in [
         ("SHOP", vec!["shop of the US", "Shop of the EU"]),
         ("of%20the%20eu", vec!["Shop of the EU"]),
         ("%20%25", vec!["Warehouse 100 %"]),
         ("nothing", vec![]),
-        (prefixes[1].as_str(), vec!["Warehouse 100 %"]),
-        (&prefixes[1][4..], vec![]),
+        (key_prefixes[1].as_str(), vec!["Warehouse 100 %"]),
+        (&key_prefixes[1][4..], vec![]),
     ] {
         let path = format!("/v1/api-keys?limit=1&q={search_text}");
         assert_eq!(
@@ -448,8 +454,8 @@ async fn webhook_endpoints_are_found_by_url_and_description() {
     for (path, description) in [("Orders", "The Warehouse"), ("erp", "100 % of them")] {
         let endpoint =
             json!({"url": format!("https://example.com/{path}"), "description": description});
-        let created = system.post("/v1/webhook-endpoints", endpoint).await;
-        created.expect(201);
+        let endpoint_reply = system.post("/v1/webhook-endpoints", endpoint).await;
+        endpoint_reply.expect(201);
     }
     let last_endpoint = json!({"url": "https://example.org/orders-2"});
     system

@@ -122,11 +122,11 @@ async fn orders_can_be_filtered() {
         list_ids("created_before=2020-01-01T00:00:00Z").await,
         Vec::<String>::new()
     );
-    let created_at = system
+    let read_order = system
         .get(&format!("/v1/orders/{plain_id}"))
         .await
         .expect(200);
-    let created_at = created_at["created_at"].as_str().unwrap();
+    let created_at = read_order["created_at"].as_str().unwrap();
     assert!(
         list_ids(&format!("created_after={created_at}"))
             .await

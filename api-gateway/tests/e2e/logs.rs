@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Receiver, System, send, wait_until};
 
-const OPERATOR_KEY: &str = "a-key-that-nobody-may-see";
+const ADMIN_KEY: &str = "a-key-that-nobody-may-see";
 const STOREFRONT_KEY: &str = "a-storefronts-key-that-nobody-may-see";
 const WRONG_KEY: &str = "a-wrong-key-that-may-be-almost-right";
 
@@ -35,11 +35,11 @@ fn log_lines(system: &System, log_name: &str) -> Vec<Value> {
 }
 
 async fn start_system(more_variables: &[(&str, &str)]) -> System {
-    let keys = format!("admin={OPERATOR_KEY};storefront@shop={STOREFRONT_KEY}");
+    let keys = format!("admin={ADMIN_KEY};storefront@shop={STOREFRONT_KEY}");
     let mut variables = vec![("API_KEYS", keys.as_str()), ("WEBHOOK_ALLOW_PRIVATE", "1")];
     variables.extend(more_variables);
     let mut system = System::start_with(&variables).await;
-    system.api_key = Some(OPERATOR_KEY.to_owned());
+    system.api_key = Some(ADMIN_KEY.to_owned());
     system
 }
 
@@ -166,7 +166,7 @@ async fn personal_data_and_secrets_are_never_logged() {
     system.get(customers_by_email).await;
     system.api_key = Some(WRONG_KEY.to_owned());
     system.get("/v1/orders").await.expect(401);
-    system.api_key = Some(OPERATOR_KEY.to_owned());
+    system.api_key = Some(ADMIN_KEY.to_owned());
     system
         .delete(&format!(
             "/v1/customers/{}",
@@ -182,7 +182,7 @@ async fn personal_data_and_secrets_are_never_logged() {
         .unwrap()
         .trim_start_matches("whsec_");
     let mut secrets = vec![
-        OPERATOR_KEY,
+        ADMIN_KEY,
         STOREFRONT_KEY,
         WRONG_KEY,
         secret,

@@ -343,12 +343,12 @@ async fn orders_that_were_stored_without_transactions_get_them() {
     system.wait_until_idle().await;
     // As an earlier version stores the order.
     system.worker.kill();
-    let sql = if system.store.is_sqlite() {
+    let remove_transactions_sql = if system.store.is_sqlite() {
         "UPDATE orders SET state = json_remove(state, '$.transactions')"
     } else {
         "UPDATE orders SET state = (state::jsonb - 'transactions')::text"
     };
-    system.store.run(Tables::Worker, sql);
+    system.store.run(Tables::Worker, remove_transactions_sql);
     system.restart_worker().await;
     system.assert_verified();
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);

@@ -107,7 +107,7 @@ impl System {
 
     /// Waits until an order has this number of messages, none of which is waiting; returns their kinds, oldest
     /// first.
-    async fn kinds_of(&self, order_id: &str, message_count: usize) -> Vec<String> {
+    async fn wait_for_message_kinds(&self, order_id: &str, message_count: usize) -> Vec<String> {
         wait_until(&format!("{message_count} messages"), async || {
             let messages = self.messages_of(order_id).await;
             messages.len() >= message_count
@@ -146,30 +146,30 @@ async fn each_event_of_an_order_gives_its_message_once() {
         .post(&shipments_path, shipment_body)
         .await
         .expect(201);
-    let kinds = system.kinds_of(&id, 2).await;
+    let kinds = system.wait_for_message_kinds(&id, 2).await;
     assert_eq!(kinds, ["order_confirmed", "order_shipped"]);
-    let wait_until_shipped = system.wait_for_order(&id, "captured", |order| {
+    let wait_until_captured = system.wait_for_order(&id, "captured", |order| {
         order["payment"]["status"] == "captured" && order["in_progress"].is_null()
     });
-    wait_until_shipped.await;
+    wait_until_captured.await;
     system
         .send_webhook("d1", "shipment.delivered", &id)
         .await
         .expect(200);
-    let body = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let return_body = json!({"items": [{"sku": "A", "quantity": 1}]});
     let path = format!("/v1/orders/{id}/returns");
-    let requested_return = system.post(&path, body.clone()).await.expect(201);
+    let requested_return = system.post(&path, return_body.clone()).await.expect(201);
     let path = format!("/v1/returns/{}", text_of(&requested_return["id"]));
     system
         .post(&format!("{path}/approve"), json!({}))
         .await
         .expect(200);
-    let receipt = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
+    let return_receipt_body = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
     system
-        .post(&format!("{path}/receive"), receipt)
+        .post(&format!("{path}/receive"), return_receipt_body)
         .await
         .expect(200);
-    let kinds = system.kinds_of(&id, 5).await;
+    let kinds = system.wait_for_message_kinds(&id, 5).await;
     let expected_kinds = [
         "order_confirmed",
         "order_shipped",
@@ -183,7 +183,7 @@ async fn each_event_of_an_order_gives_its_message_once() {
     let path = format!("/v1/orders/{cancelled_id}/cancel");
     system.post(&path, json!({})).await.expect(200);
     assert_eq!(
-        system.kinds_of(&cancelled_id, 2).await,
+        system.wait_for_message_kinds(&cancelled_id, 2).await,
         ["order_confirmed", "order_cancelled"]
     );
 
@@ -243,7 +243,7 @@ async fn each_event_of_an_order_gives_its_message_once() {
 
     // All kinds fit into narrow windows.
     let mut kinds = BTreeSet::new();
-    let mut pages = Vec::new();
+    let mut pages_to_render = Vec::new();
     for order_id in [&id, &cancelled_id] {
         for message in system.messages_of(order_id).await {
             let id = text_of(&message["id"]);
@@ -252,12 +252,12 @@ async fn each_event_of_an_order_gives_its_message_once() {
                 .find(|sent_message| text_of(&sent_message["id"]).contains(&id));
             let page = json!({"kind": message["kind"], "html": sent_message.unwrap()["html"]});
             if kinds.insert(text_of(&message["kind"])) {
-                pages.push(page.to_string());
+                pages_to_render.push(page.to_string());
             }
         }
     }
     assert_eq!(kinds.len(), 6);
-    run_script_with_input("message_pictures.py", &pages.join("\n"));
+    run_script_with_input("message_pictures.py", &pages_to_render.join("\n"));
 
     // The list is paged, and messages of a deleted order are not found.
     let page = system
@@ -308,8 +308,8 @@ async fn each_event_of_an_order_gives_its_message_once() {
 #[tokio::test]
 async fn responses_of_the_mail_server_decide_about_another_attempt() {
     let (server, system) = start_with_mail(&[("MAIL_TIMEOUT_SECONDS", "2")]).await;
-    let addresses = ["refused", "spam", "greylisted", "silent", "dropped"];
-    let addresses = addresses.map(|name| format!("{name}@example.com"));
+    let local_parts = ["refused", "spam", "greylisted", "silent", "dropped"];
+    let addresses = local_parts.map(|name| format!("{name}@example.com"));
     let order_ids = join_all(addresses.iter().map(|email| system.confirmed_order(email))).await;
     let [refused_id, spam_id, greylisted_id, silent_id, dropped_id] = order_ids.try_into().unwrap();
     let bounced_message = system.wait_for_message(&refused_id, "bounced").await;
@@ -344,10 +344,10 @@ async fn responses_of_the_mail_server_decide_about_another_attempt() {
         2
     );
     let taken_messages = server.taken_messages();
-    let messages_of_dropped = taken_messages
+    let messages_to_dropped = taken_messages
         .iter()
         .filter(|message| message["recipient"] == "dropped@example.com");
-    let message_ids: Vec<_> = messages_of_dropped
+    let message_ids: Vec<_> = messages_to_dropped
         .map(|message| text_of(&message["id"]))
         .collect();
     assert_eq!((message_ids.len(), &message_ids[0]), (2, &message_ids[1]));
@@ -408,7 +408,10 @@ async fn worker_crash_loses_no_message_and_a_repetition_has_the_same_id() {
         .await;
         system.set_variable("CRASH_AT", None);
         system.restart_worker().await;
-        assert_eq!(system.kinds_of(&id, 1).await, ["order_confirmed"]);
+        assert_eq!(
+            system.wait_for_message_kinds(&id, 1).await,
+            ["order_confirmed"]
+        );
         let taken_messages: Vec<_> = server.taken_messages().split_off(taken_count);
         let message_ids: BTreeSet<_> = taken_messages
             .iter()
@@ -544,7 +547,7 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
     let block_path = format!("/v1/customers/{customer_id}/block");
     system.post(&block_path, json!({})).await.expect(200);
     system.post(&cancel_path, json!({})).await.expect(200);
-    system.kinds_of(&id, 2).await;
+    system.wait_for_message_kinds(&id, 2).await;
     let messages = system.messages_of(&id).await;
     assert_eq!(
         (&messages[0]["status"], &messages[0]["error"]),
@@ -567,25 +570,25 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
         );
         system.post(&path, json!({})).await.expect(202);
     }
-    system.kinds_of(&id, 2).await;
+    system.wait_for_message_kinds(&id, 2).await;
     for message in system.messages_of(&id).await {
         assert_eq!(message["error"], "the customer was erased", "{message}");
     }
-    let are_messages_named = || {
+    let messages_contain_name = || {
         let rows = system.store.all_rows("messages").to_lowercase();
         rows.contains("hopper")
     };
-    assert!(!are_messages_named());
+    assert!(!messages_contain_name());
     // An earlier version erased orders without their messages: repeating the erasure erases these, too.
     let address_sql = "UPDATE messages SET state =
         replace(state, '\"recipient\":null', '\"recipient\":\"hopper@example.com\"')";
     system.store.run(Tables::Worker, address_sql);
-    assert!(are_messages_named());
+    assert!(messages_contain_name());
     system
         .delete(&format!("/v1/customers/{customer_id}"))
         .await
         .expect(204);
-    assert!(!are_messages_named());
+    assert!(!messages_contain_name());
     assert_eq!(server.taken_messages().len(), 1);
     system.assert_verified();
 }
@@ -837,27 +840,37 @@ async fn events_from_before_messages_were_switched_on_give_none() {
         system.worker.terminate();
         system.set_variable("SMTP_URL", None);
         system.restart_worker().await;
-        let id_before = system.confirmed_order("before@example.com").await;
-        assert_eq!(system.messages_of(&id_before).await, Vec::<Value>::new());
+        let id_before_switch_on = system.confirmed_order("before@example.com").await;
+        assert_eq!(
+            system.messages_of(&id_before_switch_on).await,
+            Vec::<Value>::new()
+        );
         system.worker.terminate();
         system.set_variable("SMTP_URL", Some(&smtp_url));
         system.restart_worker().await;
-        let id_after = system.confirmed_order("after@example.com").await;
-        system.wait_for_message(&id_after, "sent").await;
-        assert_eq!(system.messages_of(&id_before).await, Vec::<Value>::new());
+        let id_after_switch_on = system.confirmed_order("after@example.com").await;
+        system.wait_for_message(&id_after_switch_on, "sent").await;
+        assert_eq!(
+            system.messages_of(&id_before_switch_on).await,
+            Vec::<Value>::new()
+        );
         assert_eq!(server.taken_messages().len(), round);
     }
     // Messages that wait when they are switched off are not sent later.
     let port = server.port.clone();
     drop(server);
-    let waiting_id = system.confirmed_order("waiting@example.com").await;
-    system.wait_for_message(&waiting_id, "pending").await;
+    let id_with_waiting_message = system.confirmed_order("waiting@example.com").await;
+    system
+        .wait_for_message(&id_with_waiting_message, "pending")
+        .await;
     system.worker.terminate();
     system.set_variable("SMTP_URL", None);
     system.restart_worker().await;
-    let message = system.wait_for_message(&waiting_id, "not_sent").await;
+    let message = system
+        .wait_for_message(&id_with_waiting_message, "not_sent")
+        .await;
     let path = format!(
-        "/v1/orders/{waiting_id}/messages/{}/resend",
+        "/v1/orders/{id_with_waiting_message}/messages/{}/resend",
         text_of(&message["id"])
     );
     system

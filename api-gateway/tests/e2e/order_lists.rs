@@ -145,14 +145,14 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
         body["shipping_address"] = json!({"name": "\"payment\":{\"status\":\"failed\" ä"});
         system.placed_order(body).await
     };
-    let failed_id = place("pm_declined").await;
-    let manual_id = place("manual").await;
+    let id_with_failed_payment = place("pm_declined").await;
+    let manually_paid_id = place("manual").await;
     let authorized_id = place("pm_ok").await;
     system.wait_until_idle().await;
     for (query, expected_ids) in [
-        ("payment_status=failed", vec![&failed_id]),
-        ("payment_status=outstanding", vec![&manual_id]),
-        ("payment_status=pending", vec![&manual_id]),
+        ("payment_status=failed", vec![&id_with_failed_payment]),
+        ("payment_status=outstanding", vec![&manually_paid_id]),
+        ("payment_status=pending", vec![&manually_paid_id]),
         ("payment_status=authorized", vec![&authorized_id]),
         (
             "payment_status=authorized&status=processing&sku=A",
@@ -167,9 +167,9 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
         ("awaits_approval=true", vec![]),
         (
             "awaits_approval=false",
-            vec![&authorized_id, &manual_id, &failed_id],
+            vec![&authorized_id, &manually_paid_id, &id_with_failed_payment],
         ),
-        ("payment_status=outstanding&q=%232", vec![&manual_id]),
+        ("payment_status=outstanding&q=%232", vec![&manually_paid_id]),
         ("payment_status=failed&q=%232", vec![]),
     ] {
         let listed_ids = system.list_ids(query).await;
@@ -180,14 +180,17 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
         );
     }
     let query_of_customer = format!("customer_id={customer_id}&payment_status=failed");
-    assert_eq!(system.list_ids(&query_of_customer).await, [failed_id]);
+    assert_eq!(
+        system.list_ids(&query_of_customer).await,
+        [id_with_failed_payment]
+    );
 
     // A part of the money leaves it outstanding, all of it does not.
-    let path = format!("/v1/orders/{manual_id}/payments");
+    let path = format!("/v1/orders/{manually_paid_id}/payments");
     system.post(&path, json!({"amount": 400})).await.expect(201);
     assert_eq!(
         system.list_ids("payment_status=outstanding").await,
-        std::slice::from_ref(&manual_id)
+        std::slice::from_ref(&manually_paid_id)
     );
     system.post(&path, json!({"amount": 600})).await.expect(201);
     assert_eq!(
@@ -196,15 +199,15 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
     );
     assert_eq!(
         system.list_ids("payment_status=captured").await,
-        std::slice::from_ref(&manual_id)
+        std::slice::from_ref(&manually_paid_id)
     );
     let refund = json!({"amount": 100});
-    let path = format!("/v1/orders/{manual_id}/refunds");
+    let path = format!("/v1/orders/{manually_paid_id}/refunds");
     system.post(&path, refund).await;
     system.wait_until_idle().await;
     assert_eq!(
         system.list_ids("payment_status=partially_refunded").await,
-        [manual_id]
+        [manually_paid_id]
     );
     for query in [
         "payment_status=paid",
@@ -222,23 +225,23 @@ async fn orders_awaiting_approval_are_listed_and_counted() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..4 {
-        ids.push(system.placed_order(order_body(&customer_id, "A", 1)).await);
+        order_ids.push(system.placed_order(order_body(&customer_id, "A", 1)).await);
     }
-    let path = format!("/v1/orders/{}/approve", ids[1]);
+    let path = format!("/v1/orders/{}/approve", order_ids[1]);
     system.post(&path, json!({})).await.expect(200);
-    let path = format!("/v1/orders/{}/reject", ids[2]);
+    let path = format!("/v1/orders/{}/reject", order_ids[2]);
     system.post(&path, json!({})).await.expect(200);
-    let path = format!("/v1/orders/{}", ids[3]);
+    let path = format!("/v1/orders/{}", order_ids[3]);
     system.delete(&path).await;
     system.wait_until_idle().await;
     assert_eq!(
         system.list_ids("awaits_approval=true").await,
-        [ids[0].clone()]
+        [order_ids[0].clone()]
     );
     let narrow_query = "awaits_approval=true&sku=A&storefront=default&q=ada";
-    assert_eq!(system.list_ids(narrow_query).await, [ids[0].clone()]);
+    assert_eq!(system.list_ids(narrow_query).await, [order_ids[0].clone()]);
     let expected_counts = counts(["3", "1", "1", "1", "0", "0", "1"]);
     for query in [
         "",
@@ -259,9 +262,9 @@ async fn list_begins_with_the_oldest_order_on_request() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100)]).await;
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..7 {
-        ids.push(system.placed_order(order_body(&customer_id, "A", 1)).await);
+        order_ids.push(system.placed_order(order_body(&customer_id, "A", 1)).await);
     }
     for filter_query in [
         "",
@@ -281,7 +284,7 @@ async fn list_begins_with_the_oldest_order_on_request() {
             };
             cursor = format!("&cursor={next_cursor}");
         }
-        assert_eq!(listed_ids, ids, "{filter_query}");
+        assert_eq!(listed_ids, order_ids, "{filter_query}");
     }
     // A cursor is valid for the order of its list only.
     for (sort, other_sort) in [("-created_at", "created_at"), ("created_at", "-created_at")] {

@@ -44,11 +44,11 @@ impl OutcomeCounts {
     }
 }
 
-fn set_quantity(sku: &str, quantity: i64) -> Value {
+fn items_body(sku: &str, quantity: i64) -> Value {
     json!({"items": [{"sku": sku, "quantity": quantity}]})
 }
 
-/// Result of an edit whose total had to be authorized: the new quantity, and the reason of a rejection.
+/// The event that rejected an edit whose total had to be authorized; `None` if the edit took effect.
 fn find_rejection_of_edit<'a>(order: &'a SettledOrder, edit_reply: &Reply) -> Option<&'a Value> {
     let is_edited = order
         .find_caused_event(edit_reply, "order.edited")
@@ -65,7 +65,7 @@ fn find_rejection_of_edit<'a>(order: &'a SettledOrder, edit_reply: &Reply) -> Op
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Shipping {
     /// `POST /shipments` of an operator.
-    Operator,
+    RequestOfOperator,
     /// The carrier's webhook about the whole order.
     WebhookOfOrder,
     /// The carrier's webhook about the shipment of the order's first label.
@@ -93,7 +93,7 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
             } = order;
             let quantity = [1, 3][random.random_below(2)];
             let shipping_kind = [
-                Shipping::Operator,
+                Shipping::RequestOfOperator,
                 Shipping::WebhookOfOrder,
                 Shipping::WebhookOfShipment,
             ][random.random_below(3)];
@@ -103,7 +103,7 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
             }
             let webhook = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": event_data});
             let shipping_request = match shipping_kind {
-                Shipping::Operator => {
+                Shipping::RequestOfOperator => {
                     shop.post_to_first(&format!("/v1/orders/{id}/shipments"), &json!({}))
                 }
                 Shipping::WebhookOfOrder | Shipping::WebhookOfShipment => {
@@ -111,7 +111,7 @@ async fn order_is_edited_or_shipped_first_and_ships_as_it_was_then() {
                 }
             };
             let edit_path = format!("/v1/orders/{id}/edit");
-            let edit_request = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
+            let edit_request = shop.post_to_second(&edit_path, &items_body("A", quantity));
             let (shipment_reply, edit_reply) = shop.send_together(random, shipping_request, edit_request).await;
             EditAndShipping {
                 quantity,
@@ -134,14 +134,18 @@ fn check_edit_and_shipping(
     order: &SettledOrder,
     race: &EditAndShipping,
 ) -> (&'static str, &'static str) {
-    let ship_status = if race.shipping == Shipping::Operator {
+    let shipment_http_status = if race.shipping == Shipping::RequestOfOperator {
         201
     } else {
         200
     };
     let quantity = order.quantities()["A"];
     if race.edit_reply.status == 409 {
-        order.expect_caused(&race.shipment_reply, ship_status, "shipment.shipped");
+        order.expect_caused(
+            &race.shipment_reply,
+            shipment_http_status,
+            "shipment.shipped",
+        );
         order.expect_refused(&race.edit_reply, 409, "were shipped", "shipment.shipped");
         assert_eq!((quantity, order.status()), (2, "shipped"), "{order:?}");
         return ("shipped first", "the edit is refused");
@@ -162,7 +166,7 @@ fn check_edit_and_shipping(
     let shipped_units = order.shipped_units("A");
     if race.shipment_reply.status == 409 {
         match race.shipping {
-            Shipping::Operator => {
+            Shipping::RequestOfOperator => {
                 order.expect_refused(
                     &race.shipment_reply,
                     409,
@@ -187,7 +191,11 @@ fn check_edit_and_shipping(
         );
         return ("edited first", "the shipment is refused");
     }
-    order.expect_caused(&race.shipment_reply, ship_status, "shipment.shipped");
+    order.expect_caused(
+        &race.shipment_reply,
+        shipment_http_status,
+        "shipment.shipped",
+    );
     if let Some(rejection) = rejection {
         let rejection_by_shipment =
             order.expect_caused(&race.shipment_reply, 200, "order.edit_rejected");
@@ -197,8 +205,8 @@ fn check_edit_and_shipping(
         return ("edited first", "the shipment rejects the pending edit");
     }
     // The carrier may have shipped under a label that the edit has replaced.
-    let is_replaced = race.shipping == Shipping::WebhookOfShipment;
-    let expected_units = if is_replaced { 2 } else { quantity };
+    let is_label_replaced = race.shipping == Shipping::WebhookOfShipment;
+    let expected_units = if is_label_replaced { 2 } else { quantity };
     assert_eq!(shipped_units, expected_units, "{order:?}");
     ("edited first", "the edited order is shipped")
 }
@@ -221,7 +229,7 @@ async fn order_is_cancelled_whether_its_edit_is_earlier_or_later() {
             let cancellation_request =
                 shop.post_to_first(&format!("/v1/orders/{id}/cancel"), &json!({}));
             let edit_path = format!("/v1/orders/{id}/edit");
-            let edit_request = shop.post_to_second(&edit_path, &set_quantity("A", quantity));
+            let edit_request = shop.post_to_second(&edit_path, &items_body("A", quantity));
             let (cancellation_reply, edit_reply) = shop
                 .send_together(random, cancellation_request, edit_request)
                 .await;
@@ -286,9 +294,9 @@ struct ReturnAndRefund {
     /// Returned units of the 2 that were shipped.
     returned_units: i64,
     is_refunded_by_amount: bool,
-    request_reply: Reply,
-    approve_reply: Reply,
-    receive_reply: Reply,
+    return_request_reply: Reply,
+    return_approval_reply: Reply,
+    return_receipt_reply: Reply,
     refund_reply: Reply,
 }
 
@@ -313,7 +321,7 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
             let refund_body = if is_refunded_by_amount {
                 json!({"amount": REFUND_AMOUNT})
             } else {
-                set_quantity("A", 2)
+                items_body("A", 2)
             };
             let mut refund_request =
                 Some(shop.post_to_first(&format!("/v1/orders/{id}/refunds"), &refund_body));
@@ -328,14 +336,14 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
                 let (path, body) = match next_stage {
                     ReturnStage::Requested => (
                         format!("/v1/orders/{id}/returns"),
-                        set_quantity("A", returned_units),
+                        items_body("A", returned_units),
                     ),
                     ReturnStage::Approved => {
                         (format!("/v1/returns/{return_id}/approve"), json!({}))
                     }
                     ReturnStage::Received => (
                         format!("/v1/returns/{return_id}/receive"),
-                        receipt_body(returned_units),
+                        return_receipt_body(returned_units),
                     ),
                 };
                 let request = shop.post_to_second(&path, &body);
@@ -357,15 +365,18 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
                 }
                 replies.push(reply);
             }
-            let [request_reply, approve_reply, receive_reply] =
-                <[Reply; 3]>::try_from(replies).unwrap();
+            let [
+                return_request_reply,
+                return_approval_reply,
+                return_receipt_reply,
+            ] = <[Reply; 3]>::try_from(replies).unwrap();
             ReturnAndRefund {
                 stage,
                 returned_units,
                 is_refunded_by_amount,
-                request_reply,
-                approve_reply,
-                receive_reply,
+                return_request_reply,
+                return_approval_reply,
+                return_receipt_reply,
                 refund_reply: refund_reply.unwrap(),
             }
         })
@@ -387,14 +398,14 @@ async fn returns_and_refunds_refund_no_more_than_was_captured() {
     counts.print_and_expect("return and refund", &["refunded first", "returned first"]);
 }
 
-fn receipt_body(quantity: i64) -> Value {
+fn return_receipt_body(quantity: i64) -> Value {
     json!({"items": [{"sku": "A", "quantity": quantity, "restock": true}]})
 }
 
 fn check_return_and_refund(order: &SettledOrder, race: &ReturnAndRefund) -> &'static str {
-    let requested_event = order.expect_caused(&race.request_reply, 201, "return.requested");
-    let approved_event = order.expect_caused(&race.approve_reply, 200, "return.approved");
-    let received_event = order.expect_caused(&race.receive_reply, 200, "return.received");
+    let requested_event = order.expect_caused(&race.return_request_reply, 201, "return.requested");
+    let approved_event = order.expect_caused(&race.return_approval_reply, 200, "return.approved");
+    let received_event = order.expect_caused(&race.return_receipt_reply, 200, "return.received");
     assert_eq!(order.received_units("A"), race.returned_units, "{order:?}");
     let refund_of_return = received_event["data"]["refund_amount"].as_i64().unwrap();
     let refunded_amount = order.payment_amount("refunded");
@@ -463,8 +474,8 @@ async fn second_edit_is_based_on_the_first_or_refused_while_it_is_pending() {
             let (first_reply, second_reply) = shop
                 .send_together(
                     random,
-                    shop.post_to_first(&path, &set_quantity(first_edit.0, first_edit.1)),
-                    shop.post_to_second(&path, &set_quantity(second_edit.0, second_edit.1)),
+                    shop.post_to_first(&path, &items_body(first_edit.0, first_edit.1)),
+                    shop.post_to_second(&path, &items_body(second_edit.0, second_edit.1)),
                 )
                 .await;
             TwoEdits([(first_edit, first_reply), (second_edit, second_reply)])
@@ -519,8 +530,8 @@ fn check_two_edits(order: &SettledOrder, race: &TwoEdits) -> &'static str {
 }
 
 struct TwoReturns {
-    request_replies: [Reply; 2],
-    receipt_replies: [Reply; 2],
+    return_request_replies: [Reply; 2],
+    return_receipt_replies: [Reply; 2],
 }
 
 #[tokio::test]
@@ -530,41 +541,43 @@ async fn unit_is_returned_and_refunded_once() {
     let raced_orders = shop
         .run_races(orders, async |order| {
             let PreparedOrder { id, random, .. } = order;
-            let (path, body) = (format!("/v1/orders/{id}/returns"), set_quantity("A", 1));
+            let (path, body) = (format!("/v1/orders/{id}/returns"), items_body("A", 1));
             let first_request = shop.post_to_first(&path, &body);
             let second_request = shop.post_to_second(&path, &body);
-            let request_replies = <[Reply; 2]>::from(
+            let return_request_replies = <[Reply; 2]>::from(
                 shop.send_together(random, first_request, second_request)
                     .await,
             );
-            let accepted_request = request_replies.iter().find(|reply| reply.status == 201);
-            let return_id = accepted_request.unwrap().body["id"].as_str().unwrap();
+            let accepted_reply = return_request_replies
+                .iter()
+                .find(|reply| reply.status == 201);
+            let return_id = accepted_reply.unwrap().body["id"].as_str().unwrap();
             let approve_request =
                 shop.post_to_first(&format!("/v1/returns/{return_id}/approve"), &json!({}));
             send(approve_request).await.expect(200);
             let path = format!("/v1/returns/{return_id}/receive");
-            let first_request = shop.post_to_first(&path, &receipt_body(1));
-            let second_request = shop.post_to_second(&path, &receipt_body(1));
-            let receipt_replies = <[Reply; 2]>::from(
+            let first_request = shop.post_to_first(&path, &return_receipt_body(1));
+            let second_request = shop.post_to_second(&path, &return_receipt_body(1));
+            let return_receipt_replies = <[Reply; 2]>::from(
                 shop.send_together(random, first_request, second_request)
                     .await,
             );
             TwoReturns {
-                request_replies,
-                receipt_replies,
+                return_request_replies,
+                return_receipt_replies,
             }
         })
         .await;
     let mut counts = OutcomeCounts::default();
     for (order, race) in shop.settle(raced_orders).await {
-        let [first_reply, second_reply] = &race.request_replies;
+        let [first_reply, second_reply] = &race.return_request_replies;
         let (accepted_reply, refused_reply, outcome) = match first_reply.status {
             201 => (first_reply, second_reply, "first return accepted"),
             _ => (second_reply, first_reply, "second return accepted"),
         };
         order.expect_caused(accepted_reply, 201, "return.requested");
         order.expect_refused(refused_reply, 422, "open return", "return.requested");
-        let [first_reply, second_reply] = &race.receipt_replies;
+        let [first_reply, second_reply] = &race.return_receipt_replies;
         let (accepted_reply, refused_reply, variant) = match first_reply.status {
             200 => (first_reply, second_reply, "first receipt accepted"),
             _ => (second_reply, first_reply, "second receipt accepted"),
@@ -611,10 +624,10 @@ async fn pending_edit_is_cancelled_or_takes_effect() {
                 4..=6 => (CancelMoment::AroundResponse, "pm_slow"),
                 _ => (CancelMoment::AfterEdit, "pm_slow"),
             };
-            let mut body = set_quantity("A", 3);
-            body["payment_method"] = json!(payment_method);
+            let mut edit_body = items_body("A", 3);
+            edit_body["payment_method"] = json!(payment_method);
             let edit_path = format!("/v1/orders/{id}/edit");
-            let edit_reply = send(shop.post_to_first(&edit_path, &body)).await;
+            let edit_reply = send(shop.post_to_first(&edit_path, &edit_body)).await;
             match cancel_moment {
                 CancelMoment::DuringRequest => sleep_ms(random.random_below(100)).await,
                 CancelMoment::BeforeResponse => {}
@@ -654,7 +667,7 @@ fn check_edit_and_its_cancellation(
 ) -> &'static str {
     order.expect_caused(&race.edit_reply, 202, "order.edit_requested");
     assert_eq!(order.status(), "processing", "{order:?}");
-    let amounts = (
+    let quantity_and_authorization = (
         order.quantities()["A"],
         order.payment_amount("authorized"),
         order.has_open_authorization(),
@@ -670,7 +683,11 @@ fn check_edit_and_its_cancellation(
             find_rejection_of_edit(order, &race.edit_reply).is_none(),
             "{order:?}"
         );
-        assert_eq!(amounts, (3, 3 * PRICE, true), "{order:?}");
+        assert_eq!(
+            quantity_and_authorization,
+            (3, 3 * PRICE, true),
+            "{order:?}"
+        );
         return "authorized first";
     }
     let rejection = order.expect_caused(&race.cancellation_reply, 200, "order.edit_rejected");
@@ -679,6 +696,10 @@ fn check_edit_and_its_cancellation(
         find_rejection_of_edit(order, &race.edit_reply),
         Some(rejection)
     );
-    assert_eq!(amounts, (2, 2 * PRICE, true), "{order:?}");
+    assert_eq!(
+        quantity_and_authorization,
+        (2, 2 * PRICE, true),
+        "{order:?}"
+    );
     "cancelled first"
 }

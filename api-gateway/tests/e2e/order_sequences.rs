@@ -64,8 +64,8 @@ impl<'a> Sequence<'a> {
     fn new(system: &'a System, customer_id: &'a str, seed: u64) -> Self {
         let mut random = Random(seed);
         // Stripe charges KWD in multiples of ten only.
-        let currencies = if system.stripe.is_none() { 3 } else { 2 };
-        let currency = ["EUR", "JPY", "KWD"][random.random_below(currencies)];
+        let currency_count = if system.stripe.is_none() { 3 } else { 2 };
+        let currency = ["EUR", "JPY", "KWD"][random.random_below(currency_count)];
         Self {
             system,
             customer_id,
@@ -277,9 +277,9 @@ impl<'a> Sequence<'a> {
         }
         self.post(&format!("{path}/approve"), json!({})).await;
         let received_item = json!({"sku": sku, "quantity": 1, "restock": self.chance(70)});
-        let receipt = json!({"items": [received_item]});
+        let return_receipt_body = json!({"items": [received_item]});
         if self
-            .post(&format!("{path}/receive"), receipt)
+            .post(&format!("{path}/receive"), return_receipt_body)
             .await
             .is_none()
         {

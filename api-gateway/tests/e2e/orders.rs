@@ -143,9 +143,9 @@ async fn order_from_several_warehouses_has_several_shipments() {
         .send_webhook_body(&webhook_id, &body)
         .await
         .expect(200);
-    let half_shipped = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    let partly_shipped_order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
-        half_shipped["status"], "processing",
+        partly_shipped_order["status"], "processing",
         "one shipment is not shipped yet"
     );
     // The shipped part is captured if the provider supports partial captures; otherwise nothing is captured yet.
@@ -154,7 +154,9 @@ async fn order_from_several_warehouses_has_several_shipments() {
         .iter()
         .map(|item| item["quantity"].as_i64().unwrap());
     let shipped_price = 1000 * unit_counts.sum::<i64>();
-    let captured_amount = half_shipped["payment"]["captured"].as_i64().unwrap();
+    let captured_amount = partly_shipped_order["payment"]["captured"]
+        .as_i64()
+        .unwrap();
     assert!(
         captured_amount == 0 || captured_amount == shipped_price,
         "{captured_amount} of {shipped_price}"
@@ -318,10 +320,10 @@ async fn cancelling_during_a_payment_voids_it() {
     );
     assert_eq!(system.stock_level("A").await, (1, 0));
 
-    let voided_order = system
+    let order_with_voided_payment = system
         .wait_for_order(id, "voided", |order| order["payment"]["status"] == "voided")
         .await;
-    assert_eq!(voided_order["status"], "cancelled");
+    assert_eq!(order_with_voided_payment["status"], "cancelled");
     system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["status"], "cancelled");
@@ -343,11 +345,11 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
     system.set_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
 
-    let first_reply = system
+    let first_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let first_id = first_reply["id"].as_str().unwrap();
+    let first_id = first_order["id"].as_str().unwrap();
     system
         .wait_for_order(first_id, "announced", is_announced)
         .await;
@@ -370,11 +372,11 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
         })
         .await;
 
-    let second_reply = system
+    let second_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
-    let second_id = second_reply["id"].as_str().unwrap();
+    let second_id = second_order["id"].as_str().unwrap();
     system
         .wait_for_order(second_id, "announced", is_announced)
         .await;

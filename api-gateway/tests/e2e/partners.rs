@@ -53,7 +53,7 @@ impl SilentProvider {
         provider
             .max_waiting_count
             .fetch_max(waiting_call_count, Ordering::SeqCst);
-        let _leaving = ActiveCall(provider.waiting_call_count);
+        let _active_call = ActiveCall(provider.waiting_call_count);
         if !provider.is_responding.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
@@ -108,7 +108,7 @@ async fn assert_orders_expire_with_silent_provider(round_count: usize, orders_pe
         orders_per_round,
     )
     .await;
-    for order in all_cancelled(&system, &ids).await {
+    for order in wait_until_all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
     // The calls have not timed out yet.
@@ -131,7 +131,7 @@ async fn calls_to_a_silent_provider_are_limited_and_others_postponed() {
         1,
     )
     .await;
-    for order in all_cancelled(&system, &ids).await {
+    for order in wait_until_all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
     // The server notices an aborted call with a delay.
@@ -162,7 +162,7 @@ async fn postponed_payments_are_processed_when_the_provider_recovers() {
     let history = system.list_event_types(last_id).await;
     assert_eq!(history, ["order.created", "stock.reserved"]);
     provider.is_responding.store(true, Ordering::SeqCst);
-    for order in all_cancelled(&system, &ids).await {
+    for order in wait_until_all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "payment_declined");
     }
 }
@@ -192,7 +192,7 @@ async fn place_orders(
     ids
 }
 
-async fn all_cancelled(system: &System, ids: &[String]) -> Vec<Value> {
+async fn wait_until_all_cancelled(system: &System, ids: &[String]) -> Vec<Value> {
     let cancelled_orders = ids
         .iter()
         .map(|id| system.wait_for_order(id, "cancelled", |order| order["status"] == "cancelled"));

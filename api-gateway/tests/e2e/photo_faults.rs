@@ -303,12 +303,12 @@ fn compressed_zeros(size: u32) -> Vec<u8> {
     let repetitions = (size - 1) / 258;
     let bits = |text: &'static str| text.bytes().map(|bit| bit - b'0');
     let repeated_bits = (0..repetitions).flat_map(|_| bits("1100010100000"));
-    let stream: Vec<u8> = bits("11000110000")
+    let deflate_bits: Vec<u8> = bits("11000110000")
         .chain(repeated_bits)
         .chain(bits("0000000"))
         .collect();
     let mut compressed_bytes = vec![0x78, 0x01];
-    compressed_bytes.extend(stream.chunks(8).map(|bits| {
+    compressed_bytes.extend(deflate_bits.chunks(8).map(|bits| {
         let bits = bits.iter().rev();
         bits.fold(0, |byte, bit| (byte << 1) | bit)
     }));
@@ -349,11 +349,11 @@ async fn polyglot_is_stored_as_an_image_only() {
     let system = System::start().await;
     system.set_stock("A", &[]).await;
     let script = b"<script>alert(document.domain)</script>";
-    let mut comment = vec![0xff, 0xfe];
-    comment.extend_from_slice(&u16::try_from(script.len() + 2).unwrap().to_be_bytes());
-    comment.extend_from_slice(script);
+    let mut jpeg_comment = vec![0xff, 0xfe];
+    jpeg_comment.extend_from_slice(&u16::try_from(script.len() + 2).unwrap().to_be_bytes());
+    jpeg_comment.extend_from_slice(script);
     let mut polyglot = jpeg();
-    polyglot.splice(2..2, comment);
+    polyglot.splice(2..2, jpeg_comment);
     polyglot.extend_from_slice(script);
     let mut png = photo(40, 30, ImageFormat::Png);
     png.extend_from_slice(script);

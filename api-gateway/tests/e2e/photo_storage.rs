@@ -14,7 +14,7 @@ use crate::harness::{Folder, Peer, System, wait_until};
 const BUCKET: &str = "photos";
 
 /// Makes a file look two hours older than it is.
-fn set_old(file_path: &Path) {
+fn backdate_file(file_path: &Path) {
     let opened_file = fs::File::options().write(true).open(file_path).unwrap();
     let two_hours_ago = SystemTime::now() - Duration::from_hours(2);
     opened_file.set_modified(two_hours_ago).unwrap();
@@ -56,7 +56,7 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
         &unfinished_name,
         &"README.txt".to_owned(),
     ] {
-        set_old(&media_folder.join(file_name));
+        backdate_file(&media_folder.join(file_name));
     }
     system.restart_gateway().await;
     let mut expected_files = vec![kept_id.clone(), young_id, "README.txt".to_owned()];
@@ -84,7 +84,7 @@ async fn young_files_are_kept_however_often_the_gateway_sweeps() {
     for _ in 0..2 {
         let media_folder = system.folder.join("media");
         fs::write(media_folder.join(&old_id), b"old").unwrap();
-        set_old(&media_folder.join(&old_id));
+        backdate_file(&media_folder.join(&old_id));
         wait_until("the old file to be deleted", async || {
             !system.stored_files().contains(&old_id)
         })
@@ -105,7 +105,7 @@ async fn storage_of_another_database_is_not_swept() {
         fs::write(&photo_file, b"photo of another shop").unwrap();
         // The others are young, and do not count.
         if photo_number < 21 {
-            set_old(&photo_file);
+            backdate_file(&photo_file);
         }
     }
     system.restart_gateway().await;
@@ -136,7 +136,7 @@ async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     system.gateway.kill();
     assert!(upload.await.unwrap().is_err());
     for file_name in system.stored_files() {
-        set_old(&system.folder.join("media").join(file_name));
+        backdate_file(&system.folder.join("media").join(file_name));
     }
     drop(write_lock);
     system.restart_gateway().await;
@@ -335,13 +335,13 @@ async fn uploads_that_wait_for_the_storage_are_limited() {
         uploads.spawn(upload.send());
     }
     let mut connections = Vec::new();
-    let mut stored_count = 0;
-    while stored_count < 6 {
+    let mut put_count = 0;
+    while put_count < 6 {
         let (mut connection, _) = storage.accept().await.unwrap();
-        let mut method = [0; 3];
-        connection.read_exact(&mut method).await.unwrap();
+        let mut method_bytes = [0; 3];
+        connection.read_exact(&mut method_bytes).await.unwrap();
         // The sweep lists the files in the meantime.
-        stored_count += usize::from(&method == b"PUT");
+        put_count += usize::from(&method_bytes == b"PUT");
         connections.push(connection);
     }
     let reply = system

@@ -158,12 +158,12 @@ async fn small_photo_is_not_enlarged_and_is_served_for_every_width() {
     system.set_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     assert_eq!(photo["variants"], json!([]));
-    let full_size = system.get_file(photo["url"].as_str().unwrap(), &[]).await;
+    let full_size_file = system.get_file(photo["url"].as_str().unwrap(), &[]).await;
     for width in ["320", "1280"] {
         let path = format!("/media/{}/{width}", id_of(&photo));
         let file = system.get_file(&path, &[]).await;
-        assert_eq!((file.status, &file.bytes), (200, &full_size.bytes));
-        assert_eq!(file.headers["etag"], full_size.headers["etag"]);
+        assert_eq!((file.status, &file.bytes), (200, &full_size_file.bytes));
+        assert_eq!(file.headers["etag"], full_size_file.headers["etag"]);
     }
 }
 
@@ -271,11 +271,11 @@ async fn ranges_and_conditions_are_honoured() {
         );
         assert_eq!(unchanged_file.headers["etag"], etag.as_str());
     }
-    let changed_file = system
+    let file_for_other_tag = system
         .get_file(path, &[("if-none-match", "\"other\"")])
         .await;
     assert_eq!(
-        (changed_file.status, &changed_file.bytes),
+        (file_for_other_tag.status, &file_for_other_tag.bytes),
         (200, &whole_file.bytes)
     );
 
@@ -461,12 +461,16 @@ async fn repeated_upload_gets_the_first_answer_and_leaves_no_files() {
         send(request.header("idempotency-key", "photo-2"))
     });
     let replies = futures_util::future::join_all(uploads).await;
-    let photos: Vec<_> = replies
+    let accepted_replies: Vec<_> = replies
         .into_iter()
         .filter(|reply| reply.status == 201)
         .collect();
-    assert!(!photos.is_empty());
-    assert!(photos.iter().all(|reply| reply.body == photos[0].body));
+    assert!(!accepted_replies.is_empty());
+    assert!(
+        accepted_replies
+            .iter()
+            .all(|reply| reply.body == accepted_replies[0].body)
+    );
     let product = system.get("/v1/products/A").await.expect(200);
     assert_eq!(product["images"].as_array().unwrap().len(), 2);
 }
@@ -493,11 +497,11 @@ async fn stale_if_match_changes_nothing() {
     send(delete_request)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
-    let order_request = system
+    let reorder_request = system
         .request(Method::PUT, "/v1/products/A/images")
         .header("if-match", etag.clone())
         .json(&json!({"ids": [uploaded_photo["id"]]}));
-    send(order_request)
+    send(reorder_request)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
     assert_eq!(

@@ -138,9 +138,9 @@ async fn one_key_is_not_used_for_an_order_and_another_operation_by_two_workers()
     system.set_stock("A", &[("main", 10_000)]).await;
     let customer_id = system.create_customer().await;
     let new_order = order_body(&customer_id, "A", 1);
-    let post_with_key = |path: String, key: String, body: &serde_json::Value| {
+    let post_with_key = |path: String, idempotency_key: String, body: &serde_json::Value| {
         let request = system.request(Method::POST, &path).json(body);
-        send(request.header("idempotency-key", key))
+        send(request.header("idempotency-key", idempotency_key))
     };
     let mut refused_counts = [0, 0];
     for round in 0..200 {
@@ -218,16 +218,16 @@ async fn rare_orders_are_found_by_index() {
         assert_eq!(page["data"], json!([]), "{filter_query}");
     }
     // The server updates its statistics with a delay.
-    let mut read_statistics = String::new();
+    let mut index_read_statistics = String::new();
     wait_until("the index statistics to be updated", async || {
         let index_reads_sql =
             "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
-        read_statistics = system.store.run(Tables::Worker, index_reads_sql);
-        read_statistics.starts_with('t')
+        index_read_statistics = system.store.run(Tables::Worker, index_reads_sql);
+        index_read_statistics.starts_with('t')
     })
     .await;
-    assert_eq!(read_statistics, "t t");
+    assert_eq!(index_read_statistics, "t t");
 }
 
 #[tokio::test]

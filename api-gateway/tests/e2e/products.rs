@@ -83,11 +83,11 @@ async fn product_can_be_created_changed_and_deleted() {
         .expect_problem(404, "NOT_FOUND");
     let product_list = system.get("/v1/products").await.expect(200);
     assert_eq!(product_list["data"], json!([]));
-    let listed_product = system
+    let product_page_with_deleted = system
         .get("/v1/products?include_deleted=true")
         .await
         .expect(200);
-    assert_eq!(listed_product["data"][0]["is_deleted"], true);
+    assert_eq!(product_page_with_deleted["data"][0]["is_deleted"], true);
     let customer_id = system.create_customer().await;
     let problem = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))

@@ -80,9 +80,10 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
             .create_async(&order_body(&customer_id, "B", 1), None)
             .await,
     );
-    let mut expensive_order = new_order.clone();
-    expensive_order["expected_total"] = json!(1);
-    let expensive_order_id = id_of_reply(system.create_async(&expensive_order, None).await);
+    let mut order_with_wrong_total = new_order.clone();
+    order_with_wrong_total["expected_total"] = json!(1);
+    let wrong_total_order_id =
+        id_of_reply(system.create_async(&order_with_wrong_total, None).await);
     // Malformed orders are refused immediately.
     system
         .create_async(&json!({"customer_id": customer_id, "items": []}), None)
@@ -100,7 +101,7 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
         &keyed_id,
         &unknown_customer_order_id,
         &unknown_sku_order_id,
-        &expensive_order_id,
+        &wrong_total_order_id,
     ]) {
         system
             .wait_for_order(order_id, "decided", |order| order["status"] != "pending")
@@ -122,14 +123,14 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
         [
             &unknown_customer_order_id[..],
             &unknown_sku_order_id,
-            &expensive_order_id
+            &wrong_total_order_id
         ]
         .into()
     );
     assert_eq!(cancelled_with("out_of_stock").len(), 5);
     assert_eq!(system.stock_level("A").await, (15, 15));
     let history = system
-        .get(&format!("/v1/orders/{expensive_order_id}/history"))
+        .get(&format!("/v1/orders/{wrong_total_order_id}/history"))
         .await
         .expect(200);
     let cancellation_note = history["data"][1]["data"]["note"].as_str().unwrap();
@@ -215,9 +216,9 @@ async fn async_order_with_a_known_key_is_found_at_its_location() {
         order_body(&customer_id, "A", 2),
         order_body(&customer_id, "A", 100),
     );
-    let create_with_key = |new_order: &Value, key: &'static str| {
+    let create_with_key = |new_order: &Value, idempotency_key: &'static str| {
         let request = system.request(Method::POST, "/v1/orders").json(new_order);
-        send(request.header("idempotency-key", key))
+        send(request.header("idempotency-key", idempotency_key))
     };
     let accepted_order = create_with_key(&one_item, "accepted").await.expect(201);
     create_with_key(&too_many_items, "refused")

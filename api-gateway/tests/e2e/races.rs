@@ -66,8 +66,9 @@ impl System {
             OrderAction::Cancel => self.post(&action_path("cancel"), json!({})).await,
             OrderAction::Ship => self.post(&action_path("shipments"), json!({})).await,
             OrderAction::ShipPart => {
-                let one_item = json!({"items": [{"sku": "A", "quantity": 1}]});
-                self.post(&action_path("shipments"), one_item).await
+                let one_unit_shipment = json!({"items": [{"sku": "A", "quantity": 1}]});
+                self.post(&action_path("shipments"), one_unit_shipment)
+                    .await
             }
             OrderAction::Webhook(event_type) => {
                 self.send_webhook(&format!("m-{webhook_number}"), event_type, order_id)

@@ -80,10 +80,10 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(system.payment_totals().await.refunded_amount, 3000);
     let history = system.list_event_types(&id).await;
-    let request_events = history
+    let refund_request_events = history
         .iter()
         .filter(|event_type| *event_type == "payment.refund_requested");
-    assert_eq!(request_events.count(), 2);
+    assert_eq!(refund_request_events.count(), 2);
     system.assert_verified();
 }
 

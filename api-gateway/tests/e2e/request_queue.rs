@@ -193,15 +193,20 @@ async fn create_orders(
     call_count: &AtomicUsize,
     allowed_statuses: &[u16],
 ) -> Vec<String> {
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     while !is_over.load(Ordering::SeqCst) {
-        let key = Uuid::now_v7().to_string();
+        let idempotency_key = Uuid::now_v7().to_string();
         loop {
             call_count.fetch_add(1, Ordering::SeqCst);
             let request = system.request(Method::POST, "/v1/orders");
-            let reply = send(request.header("idempotency-key", &key).json(new_order)).await;
+            let reply = send(
+                request
+                    .header("idempotency-key", &idempotency_key)
+                    .json(new_order),
+            )
+            .await;
             if reply.status == 201 {
-                ids.push(reply.body["id"].as_str().unwrap().to_owned());
+                order_ids.push(reply.body["id"].as_str().unwrap().to_owned());
                 break;
             }
             assert!(
@@ -213,7 +218,7 @@ async fn create_orders(
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    ids
+    order_ids
 }
 
 /// Runs `disturb` while six customers create orders, and checks that no order was lost or created twice. A request
@@ -226,9 +231,9 @@ async fn assert_no_request_is_lost(
     system.set_stock("A", &[("main", 1_000_000)]).await;
     let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     let (is_over, call_count) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let customers =
+    let customer_tasks =
         (0..6).map(|_| create_orders(system, &new_order, &is_over, &call_count, allowed_statuses));
-    let (ids, ()) = tokio::join!(join_all(customers), async {
+    let (ids, ()) = tokio::join!(join_all(customer_tasks), async {
         disturb(&call_count).await;
         is_over.store(true, Ordering::SeqCst);
     });
@@ -325,7 +330,7 @@ async fn requests_that_a_killed_migration_left_behind_are_answered_by_the_next_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_with_different_types_share_a_deleted_queue_without_a_fight() {
+async fn workers_with_different_queue_types_share_a_deleted_queue() {
     let mut system = System::start_with_own_broker(&[(TYPE_VARIABLE, "classic")]).await;
     if system.store.is_sqlite() {
         // One worker at a time.

@@ -44,34 +44,34 @@ async fn wait_until_all_failed(system: &System, step_count: usize, min_attempts:
 #[tokio::test]
 async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     let (system, _, ids) = orders_with_failing_payments(1).await;
-    let id = &ids[0];
+    let order_id = &ids[0];
     wait_until_all_failed(&system, 1, 3).await;
     let step = list_retries(&system).await[0].clone();
-    assert_eq!(step["id"], format!("{id}:authorize_payment"));
-    assert_eq!(step["order_id"], id.as_str());
+    assert_eq!(step["id"], format!("{order_id}:authorize_payment"));
+    assert_eq!(step["order_id"], order_id.as_str());
     assert_eq!(step["step"], "authorize_payment");
     assert!(step["reason"].as_str().unwrap().contains("500"), "{step}");
     assert!(step["next_attempt_at"].is_string() && step["request_id"].is_string());
     let stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(stats["system"]["retries"], 1);
 
-    let path = format!("/v1/retries/{id}:authorize_payment/redrive");
+    let path = format!("/v1/retries/{order_id}:authorize_payment/redrive");
     let redrive_reply = system.post(&path, json!({})).await.expect(200);
     assert_eq!(redrive_reply["status"], "redriven");
     // The number of attempts starts again at one.
     wait_until("the step to fail again", async || {
-        let history = system.list_event_types(id).await;
-        let events_after = history
+        let history = system.list_event_types(order_id).await;
+        let events_after_redrive = history
             .iter()
             .skip_while(|event_type| *event_type != "step.redriven");
-        events_after
+        events_after_redrive
             .skip(1)
             .any(|event_type| event_type == "step.retried")
     })
     .await;
     for unknown_path in [
-        format!("{id}:capture_payment"),
-        format!("{id}:no_step"),
+        format!("{order_id}:capture_payment"),
+        format!("{order_id}:no_step"),
         "nothing".to_owned(),
     ] {
         system

@@ -19,7 +19,7 @@ fn text_of(value: &Value) -> String {
 }
 
 impl System {
-    /// Creates an order of this product that is shipped and captured; needs an operator.
+    /// Creates an order of the product A that is shipped and captured; needs an operator's key.
     async fn create_shipped_order(&self, customer_id: &str, quantity: u32) -> String {
         let order_reply = self
             .post("/v1/orders", order_body(customer_id, "A", quantity))
@@ -38,8 +38,8 @@ impl System {
 
     async fn request_return(&self, order_id: &str, quantity: u32) -> Reply {
         let items = json!([{"sku": "A", "quantity": quantity, "reason": "Lovelace: too small"}]);
-        let body = json!({"items": items, "note": "Lovelace waits"});
-        self.post(&format!("/v1/orders/{order_id}/returns"), body)
+        let return_body = json!({"items": items, "note": "Lovelace waits"});
+        self.post(&format!("/v1/orders/{order_id}/returns"), return_body)
             .await
     }
 
@@ -50,12 +50,14 @@ impl System {
 
     async fn receive_return_with_key(&self, return_id: &str, idempotency_key: &str) -> Reply {
         let path = format!("/v1/returns/{return_id}/receive");
-        let request = self.request(Method::POST, &path).json(&receipt_body(1));
+        let request = self
+            .request(Method::POST, &path)
+            .json(&return_receipt_body(1));
         send(request.header("idempotency-key", idempotency_key)).await
     }
 }
 
-fn receipt_body(quantity: u32) -> Value {
+fn return_receipt_body(quantity: u32) -> Value {
     json!({"items": [{"sku": "A", "quantity": quantity, "restock": true}]})
 }
 
@@ -109,7 +111,7 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
     assert_eq!(requested_return["order_id"], json!(order_id));
     for action in ["approve", "reject", "receive"] {
         let body = if action == "receive" {
-            receipt_body(1)
+            return_receipt_body(1)
         } else {
             json!({})
         };
@@ -128,7 +130,7 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
 
     act_as(&mut system, "key-of-operator");
     let problem = system
-        .change_return(&return_id, "receive", receipt_body(2))
+        .change_return(&return_id, "receive", return_receipt_body(2))
         .await
         .expect_problem(409, "INVALID_STATE");
     let detail = problem["detail"].as_str().unwrap();
@@ -144,12 +146,12 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
         .await
         .expect(200);
     assert_eq!(approved_return["status"], "approved");
-    let mixed_receipt = json!({"items": [
+    let mixed_return_receipt = json!({"items": [
         {"sku": "A", "quantity": 1, "restock": true, "warehouse": "outlet"},
         {"sku": "A", "quantity": 1, "restock": false},
     ], "fee": 300});
     let received_return = system
-        .change_return(&return_id, "receive", mixed_receipt)
+        .change_return(&return_id, "receive", mixed_return_receipt)
         .await
         .expect(200);
     assert_eq!(received_return["status"], "received");
@@ -169,10 +171,10 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
     );
 
     // The carrier brings the whole shipment back: one unit is left to be restocked and refunded.
-    let webhook = system
+    let webhook_reply = system
         .send_webhook("m-back", "shipment.returned", &order_id)
         .await;
-    assert_eq!(webhook.status, 200);
+    assert_eq!(webhook_reply.status, 200);
     let order = system
         .wait_for_order(&order_id, "refunded", |order| {
             order["payment"]["refunded"] == 2700
@@ -248,8 +250,9 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
         approval_reply.expect(200);
     }
     // Operators who receive one return at once, and refund by amount meanwhile.
-    let receipt_replies =
-        join_all((0..10).map(|_| system.change_return(&return_ids[0], "receive", receipt_body(1))));
+    let receipt_replies = join_all(
+        (0..10).map(|_| system.change_return(&return_ids[0], "receive", return_receipt_body(1))),
+    );
     let refunds_path = format!("/v1/orders/{order_id}/refunds");
     let refund_reply = system.post(&refunds_path, json!({"amount": 1500}));
     let (receipt_replies, refund_reply) = tokio::join!(receipt_replies, refund_reply);

@@ -9,8 +9,8 @@ use crate::harness::{SHIPPER_SECRET, System, is_announced, order_body, wait_unti
 const SECRET_MARK: &str = "MARKED-SECRET-0123456789";
 
 /// A secret of 32 bytes in base64.
-fn base64_secret(first_byte: u8) -> String {
-    let bytes: Vec<u8> = SECRET_MARK.bytes().chain([first_byte; 8]).collect();
+fn base64_secret(padding_byte: u8) -> String {
+    let bytes: Vec<u8> = SECRET_MARK.bytes().chain([padding_byte; 8]).collect();
     BASE64_STANDARD.encode(bytes)
 }
 
@@ -34,7 +34,7 @@ fn partner<'a>(program: &'a Value, partner_kind: &str) -> &'a Value {
 async fn settings_show_the_configuration_without_any_secret() {
     let admin_key = format!("admin-{SECRET_MARK}");
     let api_keys = format!("admin={admin_key};storefront@eu=storefront-{SECRET_MARK}");
-    let signing_secret = format!("whsec_{}", base64_secret(1));
+    let carrier_secret = format!("whsec_{}", base64_secret(1));
     let (encryption_key, previous_encryption_key) = (base64_secret(2), base64_secret(3));
     let jwt_secret = format!("{SECRET_MARK}{SECRET_MARK}");
     let url_with_secret =
@@ -42,15 +42,15 @@ async fn settings_show_the_configuration_without_any_secret() {
     let url_with_password =
         format!("https://user:{SECRET_MARK}@127.0.0.1:9/traces?token={SECRET_MARK}");
     let mail_url = format!("smtps://user:{SECRET_MARK}@127.0.0.1:9");
-    let stripe_secret = format!("whsec_{SECRET_MARK}");
+    let stripe_webhook_secret = format!("whsec_{SECRET_MARK}");
     let mut system = System::start_with(&[
         ("API_KEYS", &api_keys),
         ("JWT_SECRET", &jwt_secret),
-        ("STRIPE_WEBHOOK_SECRET", &stripe_secret),
+        ("STRIPE_WEBHOOK_SECRET", &stripe_webhook_secret),
         ("STRIPE_API_KEY", &format!("sk_{SECRET_MARK}")),
         ("PAYMENT_PROVIDER", "sandbox"),
         ("CARRIER_URL", &url_with_secret),
-        ("CARRIER_SECRET", &signing_secret),
+        ("CARRIER_SECRET", &carrier_secret),
         ("WAREHOUSE_URL", &url_with_secret),
         ("IMPORT_URL", &url_with_secret),
         ("ENCRYPTION_KEY", &encryption_key),

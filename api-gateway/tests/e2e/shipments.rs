@@ -54,10 +54,10 @@ async fn order_can_be_shipped_in_parts_once_each() {
     );
     assert_eq!(system.stock_level("A").await, (9, 2));
 
-    let too_many_units =
+    let shipment_of_too_many_units =
         json!({"items": [{"sku": "B", "quantity": 1}, {"sku": "A", "quantity": 3}]});
     let problem = system
-        .create_shipment(&id, too_many_units)
+        .create_shipment(&id, shipment_of_too_many_units)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/1/quantity");
@@ -79,8 +79,11 @@ async fn order_can_be_shipped_in_parts_once_each() {
         .expect_problem(409, "INVALID_STATE");
 
     // Items that match an announced shipment exactly use its label. Then the rest is shipped.
-    let label = json!({"items": [{"sku": "B", "quantity": 2}]});
-    let order = system.create_shipment(&id, label).await.expect(201);
+    let shipment_matching_label = json!({"items": [{"sku": "B", "quantity": 2}]});
+    let order = system
+        .create_shipment(&id, shipment_matching_label)
+        .await
+        .expect(201);
     let shipment_from_west = order["shipments"]
         .as_array()
         .unwrap()
@@ -123,8 +126,9 @@ async fn order_can_be_shipped_in_parts_once_each() {
 async fn concurrent_shipments_of_the_same_items_have_one_winner() {
     let system = System::start().await;
     let id = system.announced_order().await;
-    let all_items = json!({"items": [{"sku": "A", "quantity": 3}]});
-    let replies = join_all((0..10).map(|_| system.create_shipment(&id, all_items.clone()))).await;
+    let shipment_of_all_a = json!({"items": [{"sku": "A", "quantity": 3}]});
+    let replies =
+        join_all((0..10).map(|_| system.create_shipment(&id, shipment_of_all_a.clone()))).await;
     let accepted_count = replies.iter().filter(|reply| reply.status == 201).count();
     assert_eq!(accepted_count, 1);
     assert_eq!(system.stock_level("A").await, (7, 0));
@@ -219,8 +223,8 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     let system = System::start().await;
     let id = system.announced_order().await;
     for (sku, quantity, tracking_number) in [("A", 3, "TA"), ("B", 2, "TB")] {
-        let items = json!([{"sku": sku, "quantity": quantity}]);
-        let body = json!({"items": items, "tracking_number": tracking_number});
+        let shipment_items = json!([{"sku": sku, "quantity": quantity}]);
+        let body = json!({"items": shipment_items, "tracking_number": tracking_number});
         system.create_shipment(&id, body).await.expect(201);
     }
     system.wait_until_idle().await;
@@ -260,19 +264,24 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     }
     assert_eq!(system.get(&path).await.expect(200), order_before);
     // The shipper's timestamp is used, unless it is in the future.
-    let shipped_at = current_time();
+    let delivery_time = current_time();
     let tracking_a = json!({"tracking_number": "TA"});
-    send_update("m-1", "shipment.delivered", shipped_at.clone(), tracking_a)
-        .await
-        .expect(200);
+    send_update(
+        "m-1",
+        "shipment.delivered",
+        delivery_time.clone(),
+        tracking_a,
+    )
+    .await
+    .expect(200);
     let tracking_b = json!({"tracking_number": "TB"});
     let future_time = "2999-01-01T00:00:00Z".to_owned();
     send_update("m-2", "shipment.delivered", future_time, tracking_b)
         .await
         .expect(200);
     let order = system.get(&path).await.expect(200);
-    let shipments = shipped_or_arrived(&order);
-    assert_eq!(shipments["TA"]["delivered_at"], json!(shipped_at));
+    let shipments = uncancelled_by_tracking_number(&order);
+    assert_eq!(shipments["TA"]["delivered_at"], json!(delivery_time));
     let delivered_at: jiff::Timestamp = shipments["TB"]["delivered_at"]
         .as_str()
         .unwrap()
@@ -284,11 +293,11 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     system.assert_verified();
 }
 
-/// Shipments that were not withdrawn, by tracking number.
-fn shipped_or_arrived(order: &Value) -> Value {
+/// Shipments that were not cancelled, by tracking number.
+fn uncancelled_by_tracking_number(order: &Value) -> Value {
     let shipments = order["shipments"].as_array().unwrap().iter();
-    let open_shipments = shipments.filter(|shipment| shipment["status"] != "cancelled");
-    open_shipments
+    let uncancelled_shipments = shipments.filter(|shipment| shipment["status"] != "cancelled");
+    uncancelled_shipments
         .map(|shipment| {
             (
                 shipment["tracking_number"].as_str().unwrap().to_owned(),
@@ -306,11 +315,14 @@ async fn assert_conflict(system: &System, path: &str, body: &Value, is_event: bo
     } else {
         other_body["reason"] = json!("another one");
     }
-    let key = format!("{path}{body}").replace(['/', '"'], "");
+    let idempotency_key = format!("{path}{body}").replace(['/', '"'], "");
     let request = system
         .request(reqwest::Method::POST, path)
         .json(&other_body);
-    let request = request.header("idempotency-key", &key[..key.len().min(200)]);
+    let request = request.header(
+        "idempotency-key",
+        &idempotency_key[..idempotency_key.len().min(200)],
+    );
     crate::harness::send(request)
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");

@@ -28,7 +28,7 @@ struct ServerState {
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    Status(u16),
+    ErrorStatus(u16),
     InvalidJson,
     /// The second page links to the first.
     CircularPages,
@@ -89,7 +89,7 @@ async fn serve_page(
     let mut request_log = server.0.request_log.lock().unwrap();
     request_log.push((method.to_string(), is_unchanged));
     match fault {
-        Some(Fault::Status(status_code)) => {
+        Some(Fault::ErrorStatus(status_code)) => {
             return StatusCode::from_u16(status_code).unwrap().into_response();
         }
         Some(Fault::InvalidJson) => return "<html>Monday</html>".into_response(),
@@ -159,7 +159,7 @@ impl System {
 #[tokio::test]
 async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     let warehouse = PagedServer::start(vec![]).await;
-    warehouse.set_fault(Some(Fault::Status(503)));
+    warehouse.set_fault(Some(Fault::ErrorStatus(503)));
     let system = System::start_with(&[
         ("WAREHOUSE_URL", &warehouse.0.url),
         ("WAREHOUSE_SYNC_SECONDS", "1"),
@@ -170,8 +170,8 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     // While the warehouse is unavailable, orders use the local stock.
     let customer_id = system.create_customer().await;
     for (fault, expected_error) in [
-        (Fault::Status(503), "responded with status 503"),
-        (Fault::Status(404), "responded with status 404"),
+        (Fault::ErrorStatus(503), "responded with status 503"),
+        (Fault::ErrorStatus(404), "responded with status 404"),
         (Fault::InvalidJson, "not JSON"),
         (Fault::CircularPages, "links back to a page"),
         (Fault::TruncatedBody, ""),
@@ -208,19 +208,19 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     assert_eq!(report["error"], Value::Null, "{report}");
     assert_eq!((&report["pages"], &report["rows"]), (&json!(2), &json!(9)));
     assert_eq!(report["skipped_count"], 6, "{report}");
-    let location_of = |skipped_row: &Value| {
+    let position_of = |skipped_row: &Value| {
         (
             skipped_row["page"].as_u64().unwrap(),
             skipped_row["row"].as_u64().unwrap(),
         )
     };
-    let skipped: Vec<_> = report["skipped"]
+    let positions: Vec<_> = report["skipped"]
         .as_array()
         .unwrap()
         .iter()
-        .map(location_of)
+        .map(position_of)
         .collect();
-    assert_eq!(skipped, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
+    assert_eq!(positions, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
     assert_eq!(report["conflict_count"], 1);
     assert_eq!(report["conflicts"][0]["reserved"], 3);
     assert_eq!(system.stock_of("A").await, [("main".to_owned(), 3, 3)]);

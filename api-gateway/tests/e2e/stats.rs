@@ -17,38 +17,38 @@ async fn stats_agree_with_the_orders() {
     system.set_stock("A", &[("main", 100)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for quantity in [1, 2, 3] {
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", quantity))
             .await;
-        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
+        order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
-    for id in &ids {
+    for id in &order_ids {
         system.wait_for_order(id, "announced", is_announced).await;
     }
     let declined_order = order_body_with_method(&customer_id, "A", 1, "pm_declined");
     system.post("/v1/orders", declined_order).await.expect(201);
     system
-        .send_webhook("m-1", "shipment.shipped", &ids[1])
+        .send_webhook("m-1", "shipment.shipped", &order_ids[1])
         .await
         .expect(200);
     system
-        .send_webhook("m-2", "shipment.delivered", &ids[2])
+        .send_webhook("m-2", "shipment.delivered", &order_ids[2])
         .await
         .expect(200);
     system
-        .post(&format!("/v1/orders/{}/cancel", ids[0]), json!({}))
+        .post(&format!("/v1/orders/{}/cancel", order_ids[0]), json!({}))
         .await
         .expect(200);
     system.api_key = Some("key-of-operator".to_owned());
     let is_captured = |order: &Value| order["payment"]["status"] == "captured";
     system
-        .wait_for_order(&ids[2], "captured", is_captured)
+        .wait_for_order(&order_ids[2], "captured", is_captured)
         .await;
     system
         .post(
-            &format!("/v1/orders/{}/refunds", ids[2]),
+            &format!("/v1/orders/{}/refunds", order_ids[2]),
             json!({"amount": 500}),
         )
         .await
@@ -163,8 +163,8 @@ async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), S
         .await
         .unwrap();
     assert!(!metrics_text.contains("ada@example.com"), "{metrics_text}");
-    let parsed_json = crate::harness::run_script_with_input("metrics.py", &metrics_text);
-    let samples = parsed_json.lines().map(|line| {
+    let sample_lines = crate::harness::run_script_with_input("metrics.py", &metrics_text);
+    let samples = sample_lines.lines().map(|line| {
         let mut sample_fields = line.split(' ');
         let mut next_field = || sample_fields.next().unwrap().to_owned();
         ((next_field(), next_field()), next_field())
@@ -221,7 +221,7 @@ async fn metrics_count_requests_steps_and_queues() {
     .await;
     let worker_samples = read_samples(&system, &metrics_url).await;
     // With Stripe there is an additional attempt, which creates the payment.
-    let expected_authorizations = if system.stripe.is_some() {
+    let expected_attempts = if system.stripe.is_some() {
         "6.0"
     } else {
         "3.0"
@@ -236,7 +236,7 @@ async fn metrics_count_requests_steps_and_queues() {
         (
             "step_attempts_total",
             "outcome=done,step=authorize_payment",
-            expected_authorizations,
+            expected_attempts,
         ),
         (
             "step_duration_seconds_count",
@@ -319,9 +319,9 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
         .send_webhook("m-1", "shipment.shipped", &order_ids[0])
         .await;
     webhook_reply.expect(200);
-    let items = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let return_body = json!({"items": [{"sku": "A", "quantity": 1}]});
     let returns_path = format!("/v1/orders/{}/returns", order_ids[0]);
-    system.post(&returns_path, items).await.expect(201);
+    system.post(&returns_path, return_body).await.expect(201);
     // A deleted product, and a deleted order, need no attention.
     system.delete("/v1/products/C").await.expect(204);
     let delete_reply = system.delete(&format!("/v1/orders/{}", order_ids[2])).await;

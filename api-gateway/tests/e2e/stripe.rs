@@ -281,8 +281,8 @@ async fn order_waits_for_the_customers_authentication() {
         // The worker reads the payment from Stripe; the content of the webhook is not trusted.
         let event_object =
             json!({"object": "payment_intent", "id": reference, "metadata": {"order_id": id}});
-        for event_name in ["evt_2", "evt_1", "evt_2"] {
-            let event_id = format!("{event_name}_{is_successful}");
+        for event_id_prefix in ["evt_2", "evt_1", "evt_2"] {
+            let event_id = format!("{event_id_prefix}_{is_successful}");
             system
                 .send_stripe_webhook(&event_id, "payment_intent.created", event_object.clone())
                 .await
@@ -361,21 +361,21 @@ async fn network_faults_never_move_money_twice() {
 async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
     let (mut system, stripe) = start_with_stripe().await;
     let payment_methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for round in 0..3 {
         for payment_method in payment_methods {
-            ids.push(system.order_paid_with(payment_method).await);
+            order_ids.push(system.order_paid_with(payment_method).await);
         }
-        let last_id = ids[ids.len() - 1 - round].clone();
+        let cancelled_id = order_ids[order_ids.len() - 1 - round].clone();
         system
-            .post(&format!("/v1/orders/{last_id}/cancel"), json!({}))
+            .post(&format!("/v1/orders/{cancelled_id}/cancel"), json!({}))
             .await
             .expect(200);
         system.worker.kill();
         system.restart_worker().await;
     }
     system.wait_until_idle().await;
-    for id in &ids {
+    for id in &order_ids {
         let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
         assert!(
             ["processing", "cancelled"].contains(&order["status"].as_str().unwrap()),
@@ -563,16 +563,16 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
         .wait_for_order(&id, "refunded", is_refunded(700))
         .await;
     let intent_query = [("payment_intent", intent_id)];
-    let refund_of_own_intent = stripe
+    let own_refund = stripe
         .call_api(Method::GET, "/v1/refunds", &intent_query)
         .await["data"][0]
         .clone();
-    assert_eq!(refund_of_own_intent["metadata"]["order_id"], *id);
+    assert_eq!(own_refund["metadata"]["order_id"], *id);
     let refund_form = [("payment_intent", intent_id), ("amount", "500")];
-    let refund_from_console = stripe
+    let refund_from_dashboard = stripe
         .call_api(Method::POST, "/v1/refunds", &refund_form)
         .await;
-    let event_object = json!({"object": "refund", "id": refund_from_console["id"], "payment_intent": intent_id, "metadata": {}});
+    let event_object = json!({"object": "refund", "id": refund_from_dashboard["id"], "payment_intent": intent_id, "metadata": {}});
     system
         .send_stripe_webhook("evt_1", "refund.created", event_object.clone())
         .await
@@ -582,7 +582,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
         .await;
 
     // Days later, the customer's bank returns the refund.
-    stripe.fail_refund(refund_from_console["id"].as_str().unwrap());
+    stripe.fail_refund(refund_from_dashboard["id"].as_str().unwrap());
     system
         .send_stripe_webhook("evt_2", "refund.failed", event_object)
         .await
@@ -638,8 +638,8 @@ async fn immediate_follow_up_steps_are_not_lost() {
     let (system, _stripe) = start_with_stripe().await;
     system.set_stock("MANY", &[("east", 1000)]).await;
     let customer_id = &system.create_customer().await;
-    let order_numbers: Vec<_> = (0..8).collect();
-    let create_orders = order_numbers.iter().map(async |_| {
+    let client_numbers: Vec<_> = (0..8).collect();
+    let create_orders = client_numbers.iter().map(async |_| {
         for _ in 0..25 {
             let new_order = order_body_with_method(customer_id, "MANY", 1, "pm_ok");
             system.post("/v1/orders", new_order).await.expect(201);
@@ -648,11 +648,11 @@ async fn immediate_follow_up_steps_are_not_lost() {
     join_all(create_orders).await;
     system.wait_until_idle().await;
     let processing_orders_reply = system.get("/v1/orders?status=processing&limit=200").await;
-    let processing_orders = processing_orders_reply.expect(200)["data"]
+    let processing_order_count = processing_orders_reply.expect(200)["data"]
         .as_array()
         .unwrap()
         .len();
-    assert_eq!(processing_orders, 200);
+    assert_eq!(processing_order_count, 200);
     // A step whose message was lost is sent again when its lease is over.
     assert_eq!(system.worker_counter("steps_resent_total").await, 0);
 }
@@ -728,9 +728,9 @@ async fn storefront_gets_the_client_secret_for_authentication() {
     // Only the order itself shows the secret.
     let history_path = format!("/v1/orders/{id}/history");
     for path in ["/v1/orders", &history_path, "/v1/events"] {
-        let order_text = system.get(path).await.expect(200).to_string();
+        let reply_text = system.get(path).await.expect(200).to_string();
         assert!(
-            order_text.contains(id) && !order_text.contains(client_secret),
+            reply_text.contains(id) && !reply_text.contains(client_secret),
             "{path}"
         );
     }

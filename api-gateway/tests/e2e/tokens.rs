@@ -54,22 +54,22 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
 #[tokio::test]
 async fn concurrent_requests_share_the_first_fetch_of_the_jwks() {
     let tokens = generate_tokens(&["keys"]);
-    let publisher =
+    let jwks_server =
         Receiver::with_responses(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
-    let url = publisher.url("/jwks");
+    let url = jwks_server.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
     system.api_key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
     for reply in join_all((0..5).map(|_| system.get("/v1/orders"))).await {
         reply.expect_problem(503, "UNAVAILABLE");
     }
-    assert_eq!(publisher.received().len(), 1);
+    assert_eq!(jwks_server.received().len(), 1);
 }
 
 #[tokio::test]
 async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     let tokens = generate_tokens(&["keys"]);
-    let publisher = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
-    let url = publisher.url("/jwks");
+    let jwks_server = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
+    let url = jwks_server.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
     // Without keys no token can be verified.
     system.api_key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
@@ -78,16 +78,16 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
         .await
         .expect_problem(503, "UNAVAILABLE");
 
-    publisher.set_response(CannedResponse::Json(tokens["keys"].to_string()));
+    jwks_server.set_response(CannedResponse::Json(tokens["keys"].to_string()));
     assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
-    let fetch_count = publisher.received().len();
+    let fetch_count = jwks_server.received().len();
     assert!(
         fetch_count < 10,
         "the keys were fetched {fetch_count} times"
     );
 
-    publisher.set_response(CannedResponse::Json(tokens["later_keys"].to_string()));
+    jwks_server.set_response(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.api_key = Some(tokens["later"].as_str().unwrap().to_owned());
     wait_until("the new key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
@@ -100,7 +100,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
         .expect_problem(401, "UNAUTHENTICATED");
 
     // Another key with the same id is accepted after the next permitted fetch.
-    publisher.set_response(CannedResponse::Json(tokens["replaced_keys"].to_string()));
+    jwks_server.set_response(CannedResponse::Json(tokens["replaced_keys"].to_string()));
     system.api_key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     wait_until("the replaced key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
@@ -116,7 +116,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
             .contains("has no key id (kid)")
     );
 
-    publisher.set_response(CannedResponse::Status(500));
+    jwks_server.set_response(CannedResponse::Status(500));
     system.api_key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     system.get("/v1/orders").await.expect(200);
 }

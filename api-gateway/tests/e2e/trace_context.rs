@@ -8,7 +8,7 @@ use crate::{
     harness::{
         Folder, Peer, Receiver as WebhookReceiver, System, Tables, order_body, send, wait_until,
     },
-    traces::{Receiver, create_order, span_names},
+    traces::{OtlpReceiver, create_order, span_names},
 };
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -38,7 +38,7 @@ async fn wait_for_label(system: &System, order_id: &str) {
 #[tokio::test]
 async fn third_party_collector_takes_the_traces_that_events_name() {
     let folder = Folder::new();
-    let receiver = Receiver::start(&folder);
+    let receiver = OtlpReceiver::start(&folder);
     let (url, log) = (receiver.endpoint().await, folder.join("rotel.log"));
     let arguments = [url.as_str(), log.to_str().unwrap()];
     let collector = Peer::start("rotel_collector.py", &arguments, folder.join("rotel.port"));
@@ -70,13 +70,13 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
         "order-worker request_shipment order-worker-queue",
     ];
     wait_until("the collector to forward all spans", async || {
-        let names = span_names(&receiver.of_trace(TRACE_ID));
+        let names = span_names(&receiver.spans_of_trace(TRACE_ID));
         expected_spans
             .iter()
             .all(|expected| names.iter().any(|name| name == expected))
     })
     .await;
-    let spans = receiver.of_trace(TRACE_ID);
+    let spans = receiver.spans_of_trace(TRACE_ID);
     for span in &spans {
         assert_eq!(span["state"], "vendor=a1,other=b 2", "{span}");
     }
@@ -103,19 +103,22 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
 async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
     let system = System::start().await;
     system.set_stock("mug", &[("berlin", 99)]).await;
-    let long_members: Vec<String> = (0..32)
+    let long_tracestate_members: Vec<String> = (0..32)
         .map(|member_number| format!("k{member_number:02}={:a>200}", ""))
         .collect();
-    let short_members: Vec<String> = (0..32)
+    let short_tracestate_members: Vec<String> = (0..32)
         .map(|member_number| format!("k{member_number:02}={:a>20}", ""))
         .collect();
-    let too_many_members = ["a=1,b=2,"; 512].concat();
-    let shortened_tracestate = short_members[..20].join(",");
+    let tracestate_with_too_many_members = ["a=1,b=2,"; 512].concat();
+    let shortened_tracestate = short_tracestate_members[..20].join(",");
     for (sent_tracestate, expected_tracestate) in [
         ("vendor=a1, other=b 2", json!("vendor=a1,other=b 2")),
-        (&long_members.join(","), Value::Null),
-        (&short_members.join(","), json!(shortened_tracestate)),
-        (&too_many_members, Value::Null),
+        (&long_tracestate_members.join(","), Value::Null),
+        (
+            &short_tracestate_members.join(","),
+            json!(shortened_tracestate),
+        ),
+        (&tracestate_with_too_many_members, Value::Null),
         ("vendor", Value::Null),
         ("vendor=a=b", Value::Null),
     ] {
@@ -169,23 +172,26 @@ async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     system.wait_until_idle().await;
 
     let events = events(&system, &id).await;
-    let is_of =
+    let belongs_to_trace =
         |event: &Value, trace_id: &str| event["traceparent"].as_str().unwrap().contains(trace_id);
-    let cancelled_index = events
+    let cancellation_index = events
         .iter()
         .position(|event| event["type"] == "order.cancelled");
-    let (events_before, events_after) = events.split_at(cancelled_index.unwrap());
+    let (events_before, events_after) = events.split_at(cancellation_index.unwrap());
     for event in events_before {
-        assert!(is_of(event, TRACE_ID), "{event}");
+        assert!(belongs_to_trace(event, TRACE_ID), "{event}");
         assert_eq!(event["tracestate"], "vendor=a1", "{event}");
     }
-    assert!(is_of(&events_after[0], "4bf92f3577b34da6a3ce929d0e0e4736"));
+    assert!(belongs_to_trace(
+        &events_after[0],
+        "4bf92f3577b34da6a3ce929d0e0e4736"
+    ));
     assert_eq!(events_after[0]["tracestate"], Value::Null);
     // The step that voids the payment belongs to the trace of the cancellation.
     let voided_event = events_after
         .iter()
         .find(|event| event["type"] == "payment.voided");
-    assert!(is_of(
+    assert!(belongs_to_trace(
         voided_event.unwrap(),
         "4bf92f3577b34da6a3ce929d0e0e4736"
     ));

@@ -9,9 +9,9 @@ use crate::harness::{Folder, Peer, System, send, wait_until};
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN_ID: &str = "00f067aa0ba902b7";
 
-pub(crate) struct Receiver(Peer);
+pub(crate) struct OtlpReceiver(Peer);
 
-impl Receiver {
+impl OtlpReceiver {
     pub(crate) fn start(folder: &Folder) -> Self {
         let log = folder.join("spans.log");
         Self(Peer::start("otlp_receiver.py", &[], log))
@@ -32,7 +32,7 @@ impl Receiver {
         spans
     }
 
-    pub(crate) fn of_trace(&self, trace_id: &str) -> Vec<Value> {
+    pub(crate) fn spans_of_trace(&self, trace_id: &str) -> Vec<Value> {
         let mut spans = self.spans();
         spans.retain(|span| span["trace"] == trace_id);
         spans
@@ -40,9 +40,9 @@ impl Receiver {
 }
 
 /// Starts a system that exports its spans without delay.
-async fn start() -> (Receiver, System) {
+async fn start() -> (OtlpReceiver, System) {
     let folder = Folder::new();
-    let receiver = Receiver::start(&folder);
+    let receiver = OtlpReceiver::start(&folder);
     let endpoint = receiver.endpoint().await;
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
@@ -109,7 +109,7 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
     ];
     // A provider may be called more than once.
     let order_spans = || {
-        let mut spans = receiver.of_trace(TRACE_ID);
+        let mut spans = receiver.spans_of_trace(TRACE_ID);
         spans.dedup_by(|next_span, last_span| next_span["name"] == last_span["name"]);
         spans
     };
@@ -198,21 +198,25 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
     system
         .wait_for_order(&id, "processing", |order| order["status"] == "processing")
         .await;
-    let is_step = |span: &Value| span["name"] == "authorize_payment order-worker-queue";
-    wait_until("the span of the failed payment", async || {
-        let spans = receiver.of_trace(TRACE_ID);
+    let is_authorization_step =
+        |span: &Value| span["name"] == "authorize_payment order-worker-queue";
+    wait_until("the span of the successful attempt", async || {
+        let spans = receiver.spans_of_trace(TRACE_ID);
         spans
             .iter()
-            .any(|span| is_step(span) && span["status"] != "STATUS_CODE_ERROR")
+            .any(|span| is_authorization_step(span) && span["status"] != "STATUS_CODE_ERROR")
     })
     .await;
-    let spans = receiver.of_trace(TRACE_ID);
-    let step_spans: Vec<_> = spans.iter().filter(|span| is_step(span)).collect();
-    let failed_attempts = step_spans
+    let spans = receiver.spans_of_trace(TRACE_ID);
+    let step_spans: Vec<_> = spans
+        .iter()
+        .filter(|span| is_authorization_step(span))
+        .collect();
+    let failed_attempt = step_spans
         .iter()
         .find(|span| span["status"] == "STATUS_CODE_ERROR")
         .unwrap();
-    assert_eq!(failed_attempts["attributes"]["error.type"], "transient");
+    assert_eq!(failed_attempt["attributes"]["error.type"], "transient");
 }
 
 #[tokio::test]

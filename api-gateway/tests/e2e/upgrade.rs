@@ -54,11 +54,11 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     let folder = Folder::new();
     let store = first_version_store(&folder);
     // Before the migration, `verify` reports the earlier schema and not an inconsistency.
-    let verify_process = Process::command(WORKER)
+    let verify_result = Process::command(WORKER)
         .arg("verify")
         .env("DATABASE_URL", store.url())
         .output();
-    let verify_output = verify_process.unwrap();
+    let verify_output = verify_result.unwrap();
     let stderr_text = String::from_utf8_lossy(&verify_output.stderr);
     assert!(
         !verify_output.status.success() && stderr_text.contains("its schema has version"),
@@ -101,9 +101,9 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .get("/v1/orders?include_deleted=true&limit=200")
         .await
         .expect(200);
-    let deleted_orders = page["data"].as_array().unwrap();
+    let orders_with_deleted = page["data"].as_array().unwrap();
     assert_eq!(
-        deleted_orders
+        orders_with_deleted
             .iter()
             .filter(|order| order["is_deleted"] == true)
             .count(),
@@ -180,15 +180,15 @@ pub(crate) async fn create_orders(
     let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
     let order_requests = (0..order_count).map(|_| system.post("/v1/orders", body.clone()));
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for order_reply in futures_util::future::join_all(order_requests).await {
-        ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
+        order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
-    ids
+    order_ids
 }
 
-pub(crate) async fn wait_until_processing(system: &System, ids: &[String]) {
-    for id in ids {
+pub(crate) async fn wait_until_processing(system: &System, order_ids: &[String]) {
+    for id in order_ids {
         system
             .wait_for_order(id, "processing", |order| order["status"] == "processing")
             .await;

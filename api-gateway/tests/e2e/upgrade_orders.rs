@@ -47,7 +47,7 @@ impl EarlierOrders {
 }
 
 impl System {
-    /// An order of two units of A that awaits approval.
+    /// Creates an order of two units of A, which awaits approval if `ORDER_APPROVAL` is `manual`.
     async fn create_unapproved_order(&self, customer_id: &str, payment_method: &str) -> String {
         let new_order = order_body_with_method(customer_id, "A", 2, payment_method);
         let created_order = self.post("/v1/orders", new_order).await.expect(201);
@@ -116,10 +116,10 @@ impl System {
         }
     }
 
-    async fn edit_quantity(&self, order_id: &str, quantity: u32, status: u16) -> Value {
+    async fn edit_quantity(&self, order_id: &str, quantity: u32, expected_status: u16) -> Value {
         let edit = json!({"items": items_of_units(quantity), "reason": "after the upgrade"});
         let path = format!("/v1/orders/{order_id}/edit");
-        self.post(&path, edit).await.expect(status)
+        self.post(&path, edit).await.expect(expected_status)
     }
 
     /// Requests, approves and receives a return of one unit; returns the order.
@@ -128,8 +128,8 @@ impl System {
         let path = format!("/v1/orders/{order_id}/returns");
         let requested_return = self.post(&path, return_body).await.expect(201);
         let path = format!("/v1/returns/{}", text_of(&requested_return["id"]));
-        let receipt = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
-        for (action, body) in [("approve", json!({})), ("receive", receipt)] {
+        let receive_body = json!({"items": [{"sku": "A", "quantity": 1, "restock": true}]});
+        for (action, body) in [("approve", json!({})), ("receive", receive_body)] {
             let return_reply = self.post(&format!("{path}/{action}"), body).await;
             return_reply.expect(200);
         }
@@ -292,19 +292,19 @@ impl System {
         self.edit_quantity(&edited_id, 3, 202).await;
         self.wait_for_order(&edited_id, "edited", |order| order["total"] == 3_000)
             .await;
-        let returned_id = self.create_labelled_order(customer_id).await;
-        self.ship_order(&returned_id, json!({"items": items_of_units(1)}))
+        let id_with_return = self.create_labelled_order(customer_id).await;
+        self.ship_order(&id_with_return, json!({"items": items_of_units(1)}))
             .await;
-        let path = format!("/v1/orders/{returned_id}/returns");
+        let path = format!("/v1/orders/{id_with_return}/returns");
         let return_reply = self.post(&path, json!({"items": items_of_units(1)})).await;
         return_reply.expect(201);
-        let noted_id = self.create_labelled_order(customer_id).await;
+        let id_with_note = self.create_labelled_order(customer_id).await;
         let patch = json!({"note": "kept", "tags": ["kept"]});
-        let path = format!("/v1/orders/{noted_id}");
+        let path = format!("/v1/orders/{id_with_note}");
         self.patch(&path, patch).await.expect(200);
-        let manual_id = self.create_unapproved_order(customer_id, "manual").await;
-        self.approve_order(&manual_id).await;
-        let path = format!("/v1/orders/{manual_id}/payments");
+        let manually_paid_id = self.create_unapproved_order(customer_id, "manual").await;
+        self.approve_order(&manually_paid_id).await;
+        let path = format!("/v1/orders/{manually_paid_id}/payments");
         let payment = json!({"amount": 500, "reference": "transfer 1"});
         self.post(&path, payment).await.expect(201);
         let mut discounted_body = order_body_with_method(customer_id, "A", 2, "pm_ok");
@@ -312,9 +312,9 @@ impl System {
         let discounted_order = self.post("/v1/orders", discounted_body).await.expect(201);
         vec![
             ("an edit", edited_id),
-            ("a return", returned_id),
-            ("a note", noted_id),
-            ("a manual payment", manual_id),
+            ("a return", id_with_return),
+            ("a note", id_with_note),
+            ("a manual payment", manually_paid_id),
             ("a discount", text_of(&discounted_order["id"])),
         ]
     }
@@ -339,18 +339,18 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
     let ids_with_new_parts = system.create_orders_with_new_parts(&customer_id).await;
     system.wait_until_idle().await;
     // An edit whose authorization is under way has steps that the previous version can't read.
-    let pending_id = system.create_labelled_order(&customer_id).await;
-    let path = format!("/v1/orders/{pending_id}/edit");
+    let id_with_pending_edit = system.create_labelled_order(&customer_id).await;
+    let path = format!("/v1/orders/{id_with_pending_edit}/edit");
     let edit = json!({"items": items_of_units(3), "payment_method": "pm_slow"});
     system.post(&path, edit).await.expect(202);
     restart_with(&mut system, &previous_worker).await;
 
     let mut all_ids_with_new_parts = ids_with_new_parts.clone();
-    all_ids_with_new_parts.push(("a pending edit", pending_id.clone()));
+    all_ids_with_new_parts.push(("a pending edit", id_with_pending_edit.clone()));
     for (part, id) in &all_ids_with_new_parts {
         let state_before = system.stored_state(id);
         let path = format!("/v1/orders/{id}");
-        if *id != pending_id {
+        if *id != id_with_pending_edit {
             assert_eq!(system.get(&path).await.status, 200, "{part}");
         }
         // A return's order has shipped units, which can't be cancelled in any version.
@@ -366,7 +366,7 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
     let path = format!("/v1/orders/{id_without_new_parts}/cancel");
     let cancelled_order = system.post(&path, json!({})).await.expect(200);
     assert_eq!(cancelled_order["status"], "cancelled");
-    let id_of_previous_version = system.create_labelled_order(&customer_id).await;
+    let id_created_by_previous_version = system.create_labelled_order(&customer_id).await;
 
     restart_with(&mut system, WORKER).await;
     system.assert_verified();
@@ -374,7 +374,9 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
     assert!(history.contains(&"order.edited".to_owned()), "{history:?}");
     // The step message that the previous version could not read is sent again.
     system
-        .wait_for_order(&pending_id, "edited", |order| order["total"] == 3_000)
+        .wait_for_order(&id_with_pending_edit, "edited", |order| {
+            order["total"] == 3_000
+        })
         .await;
     for (part, id) in &all_ids_with_new_parts {
         if *part == "a return" {
@@ -396,7 +398,9 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
         let cancel_reply = system.post(&path, json!({})).await;
         assert_eq!(cancel_reply.status, 200, "{part}: {}", cancel_reply.body);
     }
-    system.edit_quantity(&id_of_previous_version, 1, 200).await;
+    system
+        .edit_quantity(&id_created_by_previous_version, 1, 200)
+        .await;
     system.wait_until_idle().await;
     system.assert_verified();
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The definitions of all tables, indexes, functions and triggers.
-fn definitions(store: &Store) -> String {
+fn schema_definitions(store: &Store) -> String {
     let pg_dump_path = Path::new(&setting("TEST_POSTGRES_BIN")).join("pg_dump");
     let dump_output = Command::new(pg_dump_path)
         .args(["--schema-only", &store.url()])
@@ -49,7 +49,10 @@ async fn upgraded_database_has_the_schema_of_a_new_one() {
     let customer_id = system.create_customer().await;
     create_orders(&system, &customer_id, 2).await;
     restart_with(&mut system, WORKER).await;
-    assert_eq!(definitions(&system.store), definitions(&new_store));
+    assert_eq!(
+        schema_definitions(&system.store),
+        schema_definitions(&new_store)
+    );
 }
 
 #[tokio::test]
@@ -81,7 +84,7 @@ async fn interrupted_migration_continues_while_orders_are_taken() {
     ids.extend(create_orders(&system, &customer_id, 5).await);
     migration.kill().unwrap();
     migration.wait().unwrap();
-    // Two further workers migrate at the same time.
+    // Two further processes migrate at the same time.
     let mut migrations = [
         start_migration(&system.store),
         start_migration(&system.store),

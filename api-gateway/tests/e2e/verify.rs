@@ -168,28 +168,30 @@ async fn verify_reports_every_kind_of_inconsistency() {
     let mut system = System::start().await;
     system.set_stock("A", &[("main", 101)]).await;
     let customer_id = system.create_customer().await;
-    let verify_path = format!("/v1/customers/{customer_id}/verify");
-    let verify_reply = system.post(&verify_path, serde_json::json!({})).await;
-    verify_reply.expect(200);
+    let verify_customer_path = format!("/v1/customers/{customer_id}/verify");
+    let verify_customer_reply = system
+        .post(&verify_customer_path, serde_json::json!({}))
+        .await;
+    verify_customer_reply.expect(200);
     // Orders that are delivered and paid, in fulfilment, cancelled and declined.
-    let mut ids = Vec::new();
+    let mut order_ids = Vec::new();
     for _ in 0..3 {
         let created_order = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await
             .expect(201);
-        ids.push(created_order["id"].as_str().unwrap().to_owned());
+        order_ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
-    for id in &ids {
+    for id in &order_ids {
         system.wait_for_order(id, "announced", is_announced).await;
     }
     system
-        .send_webhook("m-1", "shipment.delivered", &ids[0])
+        .send_webhook("m-1", "shipment.delivered", &order_ids[0])
         .await
         .expect(200);
     system
         .post(
-            &format!("/v1/orders/{}/cancel", ids[2]),
+            &format!("/v1/orders/{}/cancel", order_ids[2]),
             serde_json::json!({}),
         )
         .await
@@ -211,14 +213,14 @@ async fn verify_reports_every_kind_of_inconsistency() {
     system.wait_until_idle().await;
     // Money of a cancelled order, which an operator has to pay back.
     let new_order = order_body_with_method(&customer_id, "A", 1, "manual");
-    let manual_order = system.post("/v1/orders", new_order).await.expect(201);
-    let manual_path = format!("/v1/orders/{}", manual_order["id"].as_str().unwrap());
-    let cancel_path = format!("{manual_path}/cancel");
+    let manually_paid_order = system.post("/v1/orders", new_order).await.expect(201);
+    let order_path = format!("/v1/orders/{}", manually_paid_order["id"].as_str().unwrap());
+    let cancel_path = format!("{order_path}/cancel");
     let order_reply = system.post(&cancel_path, serde_json::json!({})).await;
     order_reply.expect(200);
     let late_payment = serde_json::json!({"amount": 500, "overpaid": true});
     let late_payment_reply = system
-        .post(&format!("{manual_path}/payments"), late_payment)
+        .post(&format!("{order_path}/payments"), late_payment)
         .await;
     late_payment_reply.expect(201);
     system.assert_verified();
@@ -279,10 +281,10 @@ async fn verify_succeeds_at_any_time_under_load() {
     let system = System::start().await;
     system.set_stock("A", &[("main", 100_000)]).await;
     let customer_id = system.create_customer().await;
-    let is_over = AtomicBool::new(false);
+    let should_stop = AtomicBool::new(false);
     let place_orders = async |buyer_number: usize| {
         for order_number in 0.. {
-            if is_over.load(Ordering::SeqCst) {
+            if should_stop.load(Ordering::SeqCst) {
                 return;
             }
             let created_order = system
@@ -306,7 +308,7 @@ async fn verify_succeeds_at_any_time_under_load() {
         for _ in 0..200 {
             tokio::task::block_in_place(|| system.assert_verified());
         }
-        is_over.store(true, Ordering::SeqCst);
+        should_stop.store(true, Ordering::SeqCst);
     });
     system.wait_until_idle().await;
     system.assert_verified();

@@ -153,15 +153,15 @@ async fn delivered_before_shipped_implies_both() {
         .await;
     assert_eq!(order["status"], "delivered");
     let history = system.list_event_types(&id).await;
-    for event in [
+    for event_type in [
         "shipment.shipped",
         "order.shipped",
         "shipment.delivered",
         "order.delivered",
     ] {
         assert!(
-            history.contains(&event.to_owned()),
-            "{event} in {history:?}"
+            history.contains(&event_type.to_owned()),
+            "{event_type} in {history:?}"
         );
     }
     system.assert_verified();
@@ -212,10 +212,10 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
         .send_webhook_body("m-4", &json!([]))
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    let mut tracking_number_body = webhook_body("shipment.shipped", &id);
-    tracking_number_body["data"]["shipment_id"] = json!(unknown_id);
+    let mut unknown_shipment_body = webhook_body("shipment.shipped", &id);
+    unknown_shipment_body["data"]["shipment_id"] = json!(unknown_id);
     system
-        .send_webhook_body("m-5", &tracking_number_body)
+        .send_webhook_body("m-5", &unknown_shipment_body)
         .await
         .expect_problem(404, "NOT_FOUND");
     // Unknown fields are ignored.
@@ -231,7 +231,7 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
 #[tokio::test]
 async fn third_party_signature_is_accepted() {
     let (system, id) = start_with_order().await;
-    let reference_signature = run_script(
+    let timestamp_and_signature = run_script(
         "sign.py",
         &[
             SHIPPER_SECRET,
@@ -239,7 +239,7 @@ async fn third_party_signature_is_accepted() {
             &webhook_body("shipment.shipped", &id).to_string(),
         ],
     );
-    let (timestamp, signature) = reference_signature.trim().split_once(' ').unwrap();
+    let (timestamp, signature) = timestamp_and_signature.trim().split_once(' ').unwrap();
     send(system.signed_request(
         "m-1",
         timestamp,

@@ -1,8 +1,7 @@
 //! Periodic maintenance, run by every worker: deletes rows whose retention period is over, corrects timers that
 //! were set while the clock was ahead, computes missing search keys, and encrypts webhook secrets. Each round
 //! consists of short transactions with pauses between them, so that requests are not delayed. The statements
-//! are in
-//! `store/maintenance` and `store/queues/outbox.rs`.
+//! are in `store/maintenance` and `store/queues/outbox.rs`.
 
 use std::time::Duration;
 
@@ -66,9 +65,9 @@ pub async fn run_maintenance(store: Store, retention: Retention) {
     }
 }
 
-/// Encrypts the webhook secrets that are not encrypted with the current key, and returns the number of changed
-/// replies. There are few endpoints, but many recorded replies: these are searched until none is left, since all
-/// later ones are encrypted when they are written.
+/// Encrypts the webhook secrets and recorded replies that are not encrypted with the current key, and returns the
+/// number of changed replies. There are few endpoints, but many recorded replies: these are searched until none is
+/// left, since all later ones are encrypted when they are written.
 async fn encrypt_secrets(store: &Store, are_replies_encrypted: bool) -> Result<u64, StoreError> {
     let changed_endpoints = store.encrypt_endpoints().await?.changed_count;
     let changed_replies = if are_replies_encrypted {
@@ -111,7 +110,7 @@ async fn run_round(
     let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
     let messages = delete_expired(store, ExpiredRows::Messages, retention.messages).await?;
     let api_keys = delete_expired(store, ExpiredRows::ApiKeys, API_KEY_RETENTION).await?;
-    let orders = match retention.events {
+    let condensed_orders = match retention.events {
         Some(retention_period) => {
             let now = Timestamp::now();
             let (condensed_count, next_cursor) = store
@@ -127,13 +126,13 @@ async fn run_round(
         }
         None => 0,
     };
-    if idempotency_records + deliveries + messages + api_keys + orders > 0 {
+    if idempotency_records + deliveries + messages + api_keys + condensed_orders > 0 {
         tracing::info!(
             idempotency_records,
             deliveries,
             messages,
             api_keys,
-            orders,
+            orders = condensed_orders,
             "deleted expired rows"
         );
     }

@@ -46,7 +46,7 @@ use crate::{
 /// Maximum number of queued batches of steps. Further steps are handed to the sweeper.
 const MAX_QUEUED_BATCHES: usize = 256;
 /// Maximum number of steps handed to the sweeper. Further steps are sent when their lease ends.
-const MAX_SPILLED_STEPS: usize = 20_000;
+const MAX_UNSENT_STEPS: usize = 20_000;
 /// Maximum number of steps that the sweeper sends at once.
 const SWEEP_LIMIT: u32 = 500;
 /// Interval of the sweeper, and so the resolution of timers.
@@ -79,8 +79,8 @@ impl Outbox {
     }
 
     /// Records the number of requests and step results in a batch, for the delays of background work.
-    pub fn record_batch(&self, requests: usize, step_count: usize) {
-        self.activity.record_batch(requests, step_count);
+    pub fn record_batch(&self, request_count: usize, step_result_count: usize) {
+        self.activity.record_batch(request_count, step_result_count);
     }
 
     /// Hands over due steps for sending.
@@ -91,7 +91,7 @@ impl Outbox {
         // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
         if let Err(TrySendError::Full(step_rows)) = self.step_sender.try_send(step_rows) {
             let mut unsent_steps = lock(&self.unsent_steps);
-            if unsent_steps.len() < MAX_SPILLED_STEPS {
+            if unsent_steps.len() < MAX_UNSENT_STEPS {
                 unsent_steps.extend(step_rows);
             }
         }

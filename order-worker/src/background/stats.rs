@@ -77,7 +77,7 @@ pub async fn count_events(
                 let _ = time::timeout(IDLE_INTERVAL, new_events.changed()).await;
             }
             Err(error) => {
-                tracing::debug!(%error, "events could not be counted: the database is unavailable; trying again");
+                tracing::debug!(%error, "events could not be counted; trying again");
                 time::sleep(RETRY_DELAY).await;
             }
         }
@@ -197,7 +197,7 @@ pub async fn read_system_stats(
 }
 
 /// Sets the gauges of queue lengths. They keep their last values while the broker is unavailable.
-pub async fn measure_queues(worker_stats: &WorkerStats) {
+pub async fn set_queue_gauges(worker_stats: &WorkerStats) {
     for queue_name in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
         if let Ok((messages, consumers)) = worker_stats.publisher.queue_counts(queue_name).await {
             metrics::gauge!("queue_messages", "queue" => queue_name).set(f64::from(messages));
@@ -210,13 +210,13 @@ pub async fn measure_queues(worker_stats: &WorkerStats) {
 ///
 /// # Errors
 /// When the database is unavailable.
-pub async fn measure(store: &Store) -> Result<(), StoreError> {
+pub async fn set_work_and_order_gauges(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
     let oldest_due_at = backlog.oldest_due_at;
-    let oldest_due_seconds =
+    let oldest_step_age_seconds =
         oldest_due_at.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
-    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest_due_seconds.max(0.0));
+    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest_step_age_seconds.max(0.0));
     for (gauge_name, pending_count) in [
         ("steps_due", backlog.due_steps),
         ("dead_letters", backlog.dead_letters),
@@ -225,12 +225,12 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     ] {
         metrics::gauge!(gauge_name).set(to_f64(pending_count));
     }
-    let (waiting_count, oldest_ms) = store.waiting_messages().await?;
+    let (waiting_count, oldest_created_ms) = store.waiting_messages().await?;
     metrics::gauge!("messages_waiting").set(to_f64(waiting_count));
-    let oldest_seconds = oldest_ms.map_or(0.0, |created_ms| {
+    let oldest_message_age_seconds = oldest_created_ms.map_or(0.0, |created_ms| {
         to_f64(now.as_millisecond() - created_ms) / 1_000.0
     });
-    metrics::gauge!("messages_oldest_waiting_age_seconds").set(oldest_seconds.max(0.0));
+    metrics::gauge!("messages_oldest_waiting_age_seconds").set(oldest_message_age_seconds.max(0.0));
     let (current_figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
     for (status, order_count) in add_up(&current_figures, 0, 0, 0).orders.by_status {
         metrics::gauge!("orders", "status" => status).set(to_f64(order_count));

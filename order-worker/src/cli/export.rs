@@ -1,6 +1,7 @@
-//! `order-worker export`: writes orders, events or messages to customers as JSON lines, in the representation of the API. Rows that
-//! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a
-//! slow reader holds no transaction open. [`backup`](super::backup) copies a SQLite database instead.
+//! `order-worker export`: writes orders, events or messages to customers as JSON lines, in the representation of
+//! the API. Rows that can't be decoded are left out and reported. The database is read page by page (see
+//! [`ExportPages`]), so a slow reader holds no transaction open. [`backup`](super::backup) copies a SQLite
+//! database instead.
 
 use std::io::Write;
 

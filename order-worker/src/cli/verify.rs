@@ -90,13 +90,13 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     report.condensed_orders = condensed_orders.len() as u64;
     let mut reserved_by_orders = StockByPlace::new();
     let mut order_ids = BTreeSet::new();
-    let mut after_number = 0;
+    let mut after_order_number = 0;
     loop {
-        let order_page = audit.orders(after_number, ROWS_PER_PAGE).await?;
+        let order_page = audit.orders(after_order_number, ROWS_PER_PAGE).await?;
         let Some((last_number, _)) = order_page.last() else {
             break;
         };
-        after_number = *last_number;
+        after_order_number = *last_number;
         report.orders += order_page.len() as u64;
         let mut orders = Vec::with_capacity(order_page.len());
         for (_, order) in order_page {
@@ -111,7 +111,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             }
         }
         returns::check_returns(&mut audit, &orders, &mut report).await?;
-        let discarded_captures =
+        let orders_with_discarded_capture =
             check_orders(&mut audit, &orders, &condensed_orders, &mut report).await?;
         tags::check_tags(&mut audit, &orders, &mut report).await?;
         for order in &orders {
@@ -129,7 +129,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
                 &mut report,
             );
             transactions::check_transactions(order, steps, &mut report);
-            check_shipped_goods(order, steps, &discarded_captures, &mut report);
+            check_shipped_goods(order, steps, &orders_with_discarded_capture, &mut report);
         }
     }
     customers::check_customers(&mut audit, &mut report).await?;
@@ -180,7 +180,7 @@ async fn check_orders(
     condensed_orders: &HashSet<OrderId>,
     report: &mut Report,
 ) -> anyhow::Result<HashSet<OrderId>> {
-    let mut discarded_captures = HashSet::new();
+    let mut orders_with_discarded_capture = HashSet::new();
     let subjects: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
     let mut event_histories: HashMap<String, Vec<Event>> = HashMap::new();
     let mut unreadable_subjects = HashSet::new();
@@ -206,7 +206,7 @@ async fn check_orders(
         let event_history = event_histories.remove(subject).unwrap_or_default();
         let is_discard = |event: &Event| matches!(&event.event_data, EventData::StepDiscarded { step, amount: None } if *step == capture_step);
         if event_history.iter().any(is_discard) {
-            discarded_captures.insert(order.id);
+            orders_with_discarded_capture.insert(order.id);
         }
         if condensed_orders.contains(&order.id) || unreadable_subjects.contains(subject) {
             continue;
@@ -232,7 +232,7 @@ async fn check_orders(
             Err(replay_error) => report.violations.push(format!("order {subject}: {replay_error}")),
         }
     }
-    Ok(discarded_captures)
+    Ok(orders_with_discarded_capture)
 }
 
 /// Checks that the parts of an order add up to its total. An asynchronous order that was refused at once may
@@ -246,8 +246,9 @@ fn check_total(order: &Order, report: &mut Report) {
         ));
     }
     let parts_total = order.sum_of_parts();
-    let was_refused_import = order.status == OrderStatus::Cancelled && order.total == MAX_AMOUNT;
-    if parts_total != order.total && !was_refused_import {
+    let may_have_been_too_large =
+        order.status == OrderStatus::Cancelled && order.total == MAX_AMOUNT;
+    if parts_total != order.total && !may_have_been_too_large {
         report.violations.push(format!(
             "order {}: its total is {} minor units, but its items and shipping charge add up to {parts_total}",
             order.id, order.total
@@ -259,12 +260,15 @@ fn check_total(order: &Order, report: &mut Report) {
 fn check_shipped_goods(
     order: &Order,
     steps: &[StepRow],
-    discarded_captures: &HashSet<OrderId>,
+    orders_with_discarded_capture: &HashSet<OrderId>,
     report: &mut Report,
 ) {
     let uncollectable_amount = order.uncollectable_shipped();
     let has_pending_step = steps.iter().any(|step_row| !step_row.key.step.is_timer());
-    if uncollectable_amount > 0 && !has_pending_step && !discarded_captures.contains(&order.id) {
+    if uncollectable_amount > 0
+        && !has_pending_step
+        && !orders_with_discarded_capture.contains(&order.id)
+    {
         report.violations.push(format!(
             "order {}: goods worth {uncollectable_amount} minor units were shipped, but their payment is neither captured, nor authorized, nor written off",
             order.id
@@ -294,19 +298,18 @@ fn check_payment(
             .push(format!("order {order_id}: {problem}"));
     };
 
-    if payment_record.authorizations > 1 {
+    if payment_record.authorization_count > 1 {
         violation(format!(
             "the payment provider authorized {} times",
-            payment_record.authorizations
+            payment_record.authorization_count
         ));
     }
     // At most one capture for each shipment.
-    let uncancelled_shipments =
-        i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
-    if payment_record.captures > uncancelled_shipments.max(1) {
+    let shipped_count = i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
+    if payment_record.capture_count > shipped_count.max(1) {
         violation(format!(
-            "the payment provider captured {} times for {uncancelled_shipments} shipments",
-            payment_record.captures
+            "the payment provider captured {} times for {shipped_count} shipments",
+            payment_record.capture_count
         ));
     }
     let has_step = |step: &Step| steps.iter().any(|step_row| step_row.key.step == *step);
@@ -336,7 +339,7 @@ fn check_payment(
     {
         return;
     }
-    let expected_payments = match order.payment.status {
+    let expected_payment_status = match order.payment.status {
         PaymentStatus::Pending => "nothing",
         PaymentStatus::Authorized => "authorized",
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
@@ -345,13 +348,13 @@ fn check_payment(
         PaymentStatus::Voided => "voided",
         PaymentStatus::Failed => "declined",
     };
-    let actual_payments = match payment_record.status.as_str() {
+    let ledger_payment_status = match payment_record.status.as_str() {
         "" | "asked" => "nothing",
         status => status,
     };
-    if expected_payments != actual_payments {
+    if expected_payment_status != ledger_payment_status {
         violation(format!(
-            "its payment is {expected_payments} in the database, but {actual_payments} in the provider's ledger"
+            "its payment is {expected_payment_status} in the database, but {ledger_payment_status} in the provider's ledger"
         ));
     }
     if (order.payment.captured, order.payment.refunded)
@@ -395,9 +398,9 @@ fn check_other_payments(
         }
         .to_string();
         let payment_record = payment_records.get(&step_key);
-        let is_open =
+        let is_authorized_in_ledger =
             payment_record.is_some_and(|payment_record| payment_record.status == "authorized");
-        if is_open
+        if is_authorized_in_ledger
             && !has_step
             && !is_pending(edit_number)
             && !changing_payments.contains(&step_key)
@@ -558,18 +561,13 @@ fn replay(stock: &mut StockByPlace, event_data: &EventData) {
     }
 }
 
-fn add_items(
-    stock: &mut StockByPlace,
-    items: &[StockItem],
-    on_hand_delta: i64,
-    reserved_delta: i64,
-) {
+fn add_items(stock: &mut StockByPlace, items: &[StockItem], on_hand_sign: i64, reserved_sign: i64) {
     for stock_item in items {
         let quantity = i64::from(stock_item.quantity.get());
         let stock_level = stock
             .entry((stock_item.sku.clone(), stock_item.warehouse.clone()))
             .or_default();
-        stock_level.on_hand += on_hand_delta * quantity;
-        stock_level.reserved += reserved_delta * quantity;
+        stock_level.on_hand += on_hand_sign * quantity;
+        stock_level.reserved += reserved_sign * quantity;
     }
 }

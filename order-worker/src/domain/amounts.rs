@@ -97,13 +97,13 @@ pub fn divide(amount: i64, weights: &[i64]) -> Vec<i64> {
     if weight_sum == 0 {
         return vec![0; weights.len()];
     }
-    let exact_share = |weight: i64| i128::from(amount) * i128::from(weight);
+    let scaled_share = |weight: i64| i128::from(amount) * i128::from(weight);
     let share_rounded_down =
-        |weight: i64| i64::try_from(exact_share(weight) / weight_sum).unwrap_or(i64::MAX);
+        |weight: i64| i64::try_from(scaled_share(weight) / weight_sum).unwrap_or(i64::MAX);
     let mut shares: Vec<i64> = weights.iter().copied().map(share_rounded_down).collect();
     let missing_minor_units = amount - shares.iter().sum::<i64>();
     let mut indexes_by_remainder: Vec<usize> = (0..weights.len()).collect();
-    indexes_by_remainder.sort_by_key(|index| -(exact_share(weights[*index]) % weight_sum));
+    indexes_by_remainder.sort_by_key(|index| -(scaled_share(weights[*index]) % weight_sum));
     let count = usize::try_from(missing_minor_units).unwrap_or(0);
     for index in indexes_by_remainder.into_iter().take(count) {
         shares[index] += 1;

@@ -1,5 +1,5 @@
-//! API keys that admins create. A key is stored as the digest of its secret; the secret is never sent to the
-//! worker.
+//! API keys that admins create. A key is stored as the digest of its secret; the worker gets the secret only
+//! encrypted, for the recorded reply of the request that creates the key.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

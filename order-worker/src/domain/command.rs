@@ -1,4 +1,4 @@
-//! Commands: requests of callers, results of steps, and results of webhook deliveries.
+//! Commands: requests of callers, and results of steps, webhook deliveries and messages to customers.
 //!
 //! A [`Command`] is the input of `decide`; its decision replies with a [`ResourceRef`].
 

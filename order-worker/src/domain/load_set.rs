@@ -33,7 +33,7 @@ pub struct LoadSet {
     /// Orders, with their steps and the stock levels that they reserve from.
     pub orders: Vec<OrderId>,
     /// Orders whose shipments may be returned, with the stock levels that they came from.
-    pub returning: Vec<OrderId>,
+    pub returning_orders: Vec<OrderId>,
     /// Products to order, with all of their stock levels.
     pub products: Vec<Sku>,
     /// Products to change or count, with all of their stock levels.
@@ -92,9 +92,9 @@ impl LoadSet {
                 } = action
                 {
                     self.orders.extend(id.iter().chain(legacy_id));
-                    let owner = caller.owner(order.order.storefront.as_ref()).ok();
+                    let storefront = caller.owner(order.order.storefront.as_ref()).ok();
                     self.external_ids
-                        .extend(owner.zip(order.external_id.clone()));
+                        .extend(storefront.zip(order.external_id.clone()));
                 }
                 if let Some(idempotency) = idempotency {
                     self.add_idempotency_keys(idempotency);
@@ -111,7 +111,7 @@ impl LoadSet {
             ..
         }) = action
         {
-            self.returning.push(*order_id);
+            self.returning_orders.push(*order_id);
         }
         match action {
             Action::CreateOrder(order_request)
@@ -269,7 +269,7 @@ impl LoadSet {
         let unreserved_lines = orders_without_stock.flat_map(|order| &order.items);
         skus.extend(unreserved_lines.map(|line| line.sku.clone()));
         let returning_orders = self
-            .returning
+            .returning_orders
             .iter()
             .filter_map(|order_id| orders.get(order_id));
         let shipments = returning_orders.flat_map(|order| &order.shipments);

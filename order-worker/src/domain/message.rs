@@ -220,10 +220,10 @@ impl Message {
                 self.failures += 1;
                 self.unconfirmed_attempts +=
                     u32::from(matches!(result.outcome, AttemptOutcome::Unconfirmed(_)));
-                let is_last = self.unconfirmed_attempts >= MAX_UNCONFIRMED_ATTEMPTS
+                let is_last_attempt = self.unconfirmed_attempts >= MAX_UNCONFIRMED_ATTEMPTS
                     || now.duration_since(self.asked_at) >= RETRY_PERIOD;
                 let retry_delay = RETRY_POLICY.delay(self.failures, jitter);
-                match retry_delay.filter(|_| !is_last) {
+                match retry_delay.filter(|_| !is_last_attempt) {
                     Some(retry_delay) => {
                         self.due_at = Some(now + retry_delay);
                         (MessageStatus::Pending, Some(error))

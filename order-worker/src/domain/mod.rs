@@ -8,7 +8,7 @@
 //!
 //! # Layout
 //!
-//! - [`command`]: requests of callers, and results of steps and webhook deliveries.
+//! - [`command`]: requests of callers, and results of steps, webhook deliveries and messages to customers.
 //! - [`load_set`]: the rows to load for a batch.
 //! - [`decide`]: decisions, one file per command.
 //! - [`decision`]: the result of a command: reply, events, changed rows, steps; and the draft that builds it.

@@ -239,11 +239,11 @@ impl Order {
     /// Share of the total, in minor units, of the first `units` units of each product.
     fn value_of_first_units(&self, units_by_sku: &BTreeMap<&Sku, u64>) -> i64 {
         let amounts_by_sku = self.product_totals();
-        let unit_values = units_by_sku.iter().map(|(sku, units)| {
+        let product_values = units_by_sku.iter().map(|(sku, units)| {
             let (total_amount, quantity) = amounts_by_sku.get(sku).copied().unwrap_or_default();
             first_units(total_amount, *units, quantity)
         });
-        unit_values.sum()
+        product_values.sum()
     }
 
     /// Amount that is still to be captured for shipped items, in minor units.
@@ -310,10 +310,10 @@ impl Order {
     pub fn returned_value(&self) -> i64 {
         let returned_items_value = self.charged_for(&[ShipmentStatus::Returned]);
         let is_returned = |shipment: &Shipment| shipment.status == ShipmentStatus::Returned;
-        let is_whole = self.reserved_items.is_empty()
+        let is_everything_returned = self.reserved_items.is_empty()
             && self.uncancelled_shipments().next().is_some()
             && self.uncancelled_shipments().all(is_returned);
-        if is_whole && !self.shipping_refunded {
+        if is_everything_returned && !self.shipping_refunded {
             returned_items_value + self.shipping_totals().total
         } else {
             returned_items_value
@@ -411,24 +411,24 @@ impl Order {
             OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Cancelled => false,
         };
-        let mut missing_units: BTreeMap<&Sku, u64> = BTreeMap::new();
+        let mut cancelled_units: BTreeMap<&Sku, u64> = BTreeMap::new();
         if is_in_fulfillment && !self.awaits_stock {
             for line in &self.items {
-                *missing_units.entry(&line.sku).or_default() += u64::from(line.quantity.get());
+                *cancelled_units.entry(&line.sku).or_default() += u64::from(line.quantity.get());
             }
         }
         let shipped_items = self
             .shipped_shipments()
             .flat_map(|shipment| &shipment.items);
         for item in self.reserved_items.iter().chain(shipped_items) {
-            if let Some(missing_count) = missing_units.get_mut(&item.sku) {
-                *missing_count = missing_count.saturating_sub(item.quantity.get().into());
+            if let Some(cancelled_count) = cancelled_units.get_mut(&item.sku) {
+                *cancelled_count = cancelled_count.saturating_sub(item.quantity.get().into());
             }
         }
-        let missing_items = missing_units
+        let cancelled_items = cancelled_units
             .into_iter()
             .filter(|(_, quantity)| *quantity > 0);
-        missing_items
+        cancelled_items
             .map(|(sku, quantity)| CancelledItem {
                 sku: sku.clone(),
                 quantity,
@@ -608,10 +608,10 @@ impl Order {
     pub fn represent_with_secret(&self, steps: &[StepRow]) -> Representation {
         let mut representation = self.represent(steps);
         if let Some(action) = &mut representation.payment.next_action {
-            let mut secrets = steps
+            let mut client_secrets = steps
                 .iter()
                 .filter_map(|step_row| step_row.client_secret.as_ref());
-            action.client_secret = secrets.next().cloned();
+            action.client_secret = client_secrets.next().cloned();
         }
         representation
     }

@@ -115,6 +115,6 @@ pub enum Authorization {
         /// Error message of the provider.
         message: String,
     },
-    /// Voided by us, or expired or cancelled at the provider.
+    /// Voided by this system, or expired or cancelled at the provider.
     Cancelled,
 }

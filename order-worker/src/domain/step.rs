@@ -57,8 +57,8 @@ pub enum Step {
 }
 
 /// Identity of a label among those of an order: its warehouse and its number. A label that is replaced, because
-/// it has the wrong address, is cancelled under its number; the next one has the next number, and so another
-/// idempotency key at the carrier.
+/// the address or the items have changed, is cancelled under its number; the next one has the next number, and so
+/// another idempotency key at the carrier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LabelId {
     /// Warehouse that the shipment leaves from.
@@ -337,18 +337,18 @@ impl RetryPolicy {
     }
 }
 
-/// Delay of a step whose provider was not called, for the `count`th time (from 1).
-pub fn postpone_delay(count: u32, jitter: f64) -> SignedDuration {
-    backoff(seconds(1), seconds(60), count, jitter)
+/// Delay of a step whose provider was not called in attempt number `attempt` (from 1).
+pub fn postpone_delay(attempt: u32, jitter: f64) -> SignedDuration {
+    backoff(seconds(1), seconds(60), attempt, jitter)
 }
 
 fn backoff(
     first_delay: SignedDuration,
     max_delay: SignedDuration,
-    count: u32,
+    attempt: u32,
     jitter: f64,
 ) -> SignedDuration {
-    let doublings = i32::try_from(count.saturating_sub(1).min(30)).unwrap_or(30);
+    let doublings = i32::try_from(attempt.saturating_sub(1).min(30)).unwrap_or(30);
     let delay = (first_delay.as_secs_f64() * 2f64.powi(doublings)).min(max_delay.as_secs_f64());
     SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0))
 }

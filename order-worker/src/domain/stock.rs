@@ -13,24 +13,29 @@ use shared::{
     outcome::{Code, Failure},
 };
 
-/// Subtracts `items` from `reduced_items`: from an identical line if there is one, otherwise from lines with the same
+/// Subtracts `items` from `reduced_items`: from an identical item if there is one, otherwise from items with the same
 /// product and warehouse. Returns whether `reduced_items` had all units.
 pub fn subtract_items(reduced_items: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
     let mut has_all_units = true;
     for item in items {
-        if let Some(index) = reduced_items.iter().position(|line| line == item) {
+        if let Some(index) = reduced_items
+            .iter()
+            .position(|reduced_item| reduced_item == item)
+        {
             reduced_items.remove(index);
             continue;
         }
         let mut missing_units = item.quantity.get();
-        reduced_items.retain_mut(|line| {
-            if missing_units == 0 || (&line.sku, &line.warehouse) != (&item.sku, &item.warehouse) {
+        reduced_items.retain_mut(|reduced_item| {
+            if missing_units == 0
+                || (&reduced_item.sku, &reduced_item.warehouse) != (&item.sku, &item.warehouse)
+            {
                 return true;
             }
-            let units = missing_units.min(line.quantity.get());
+            let units = missing_units.min(reduced_item.quantity.get());
             missing_units -= units;
-            match NonZeroU32::new(line.quantity.get() - units) {
-                Some(remaining_units) => line.quantity = remaining_units,
+            match NonZeroU32::new(reduced_item.quantity.get() - units) {
+                Some(remaining_units) => reduced_item.quantity = remaining_units,
                 None => return false,
             }
             true
@@ -99,7 +104,7 @@ pub fn allocate(
     {
         warehouses = smallest_set;
     }
-    let mut units_by_place: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
+    let mut allocated_units: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
     while remaining_units
         .values()
         .any(|missing_units| *missing_units > 0)
@@ -123,12 +128,12 @@ pub fn allocate(
             let units = (*missing_units).min(available_at(sku, best_warehouse));
             if units > 0 {
                 *missing_units -= units;
-                units_by_place.insert((sku, best_warehouse), units);
+                allocated_units.insert((sku, best_warehouse), units);
             }
         }
         warehouses.remove(best_warehouse);
     }
-    Ok(distribute(requested_items, units_by_place))
+    Ok(distribute(requested_items, allocated_units))
 }
 
 /// The smallest set of warehouses that has all units, the first by name among equals; `None` if there are too
@@ -203,12 +208,12 @@ fn ensure_available(
 /// Distributes the allocated units over the requested items, in their order.
 fn distribute(
     requested_items: &[ItemQuantity],
-    mut units_by_place: BTreeMap<(&Sku, &Warehouse), i64>,
+    mut allocated_units: BTreeMap<(&Sku, &Warehouse), i64>,
 ) -> Vec<StockItem> {
     let mut items = Vec::with_capacity(requested_items.len());
     for item in requested_items {
         let mut missing_units = i64::from(item.quantity.get());
-        for ((_, warehouse), unassigned_units) in units_by_place
+        for ((_, warehouse), unassigned_units) in allocated_units
             .iter_mut()
             .filter(|((sku, _), _)| **sku == item.sku)
         {
@@ -253,7 +258,7 @@ mod tests {
         }
     }
 
-    fn plan(items: &[StockItem]) -> Vec<(String, String, u32)> {
+    fn to_tuples(items: &[StockItem]) -> Vec<(String, String, u32)> {
         items
             .iter()
             .map(|item| {
@@ -275,7 +280,7 @@ mod tests {
         ]);
         let items = allocate(&[item("A", 5), item("B", 1)], &stock_levels).unwrap();
         assert_eq!(
-            plan(&items),
+            to_tuples(&items),
             [
                 ("A".into(), "west".into(), 5),
                 ("B".into(), "west".into(), 1)
@@ -288,7 +293,7 @@ mod tests {
         let stock_levels = stock_levels(&[("A", "east", 3, 1), ("A", "west", 4, 0)]);
         let items = allocate(&[item("A", 5)], &stock_levels).unwrap();
         assert_eq!(
-            plan(&items),
+            to_tuples(&items),
             [
                 ("A".into(), "east".into(), 1),
                 ("A".into(), "west".into(), 4)
@@ -307,7 +312,7 @@ mod tests {
         ]);
         let items = allocate(&[item("A", 6), item("B", 6)], &stock_levels).unwrap();
         assert_eq!(
-            plan(&items),
+            to_tuples(&items),
             [
                 ("A".into(), "left".into(), 6),
                 ("B".into(), "right".into(), 6)

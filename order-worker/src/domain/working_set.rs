@@ -34,7 +34,7 @@ use super::{
 /// An idempotency record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IdempotencyRecord {
-    /// Digest of the request.
+    /// Digest of the request; for the record of an operation its name. Empty if any request matches.
     pub fingerprint: String,
     /// The resource of the reply; `None` for a failure, and for a task that has not ended.
     pub answer: Option<ResourceRef>,

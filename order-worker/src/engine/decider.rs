@@ -166,10 +166,10 @@ impl Decider {
                 let replies = batch
                     .iter()
                     .map(|submission| {
-                        let execute_commands = || {
+                        let execute_command = || {
                             carry_out(working_set, &submission.command, &self.rules, &mut context)
                         };
-                        catch_unwind(AssertUnwindSafe(execute_commands)).ok()
+                        catch_unwind(AssertUnwindSafe(execute_command)).ok()
                     })
                     .collect::<Option<Vec<_>>>()?;
                 Some((

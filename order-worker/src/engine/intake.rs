@@ -37,7 +37,7 @@ pub(super) struct Intake {
     waiting_count: Arc<AtomicUsize>,
     step_results: mpsc::Receiver<Submission>,
     /// Whether step results are overdue and are treated like requests.
-    is_late: bool,
+    are_results_late: bool,
     activity: Arc<RequestActivity>,
     /// Whether the last batch had many requests.
     was_under_load: bool,
@@ -49,15 +49,15 @@ impl Intake {
     pub(super) fn new(
         request_receiver: mpsc::UnboundedReceiver<Vec<Submission>>,
         waiting_count: Arc<AtomicUsize>,
-        step_receiver: mpsc::Receiver<Submission>,
+        step_result_receiver: mpsc::Receiver<Submission>,
         activity: Arc<RequestActivity>,
     ) -> Self {
         Self {
             requests: request_receiver,
             queued_submissions: VecDeque::new(),
             waiting_count,
-            step_results: step_receiver,
-            is_late: false,
+            step_results: step_result_receiver,
+            are_results_late: false,
             activity,
             was_under_load: false,
             requests_since_steps: 0,
@@ -73,13 +73,13 @@ impl Intake {
                 return batch;
             }
             // Under load, step results only join requests.
-            let accepts_steps = self.is_late || !self.is_under_load();
+            let accepts_step_results = self.are_results_late || !self.is_under_load();
             tokio::select! {
                 Some(requests) = self.requests.recv() => self.queued_submissions.extend(requests),
-                Some(step_result) = self.step_results.recv(), if accepts_steps => {
+                Some(step_result) = self.step_results.recv(), if accepts_step_results => {
                     first_step_result = Some(step_result);
                 }
-                () = time::sleep(LOAD_CHECK_INTERVAL), if !accepts_steps => {}
+                () = time::sleep(LOAD_CHECK_INTERVAL), if !accepts_step_results => {}
                 else => return batch,
             }
         }
@@ -96,27 +96,28 @@ impl Intake {
         self.waiting_count
             .fetch_sub(request_count, Ordering::Relaxed);
         let mut batch: Vec<_> = self.queued_submissions.drain(..request_count).collect();
-        let step_share = self.share_of_steps(request_count);
+        let max_step_results = self.step_result_limit(request_count);
         batch.extend(first_step_result);
-        while batch.len() < request_count + step_share
+        while batch.len() < request_count + max_step_results
             && let Ok(step_result) = self.step_results.try_recv()
         {
             batch.push(step_result);
         }
         let mut step_submissions = batch[request_count..].iter().peekable();
         if step_submissions.peek().is_some() {
-            self.is_late = step_submissions.any(|step| step.is_late);
+            self.are_results_late =
+                step_submissions.any(|step_submission| step_submission.is_overdue_result);
         }
         batch
     }
 
     /// Number of step results that may join this many requests.
-    fn share_of_steps(&mut self, request_count: usize) -> usize {
+    fn step_result_limit(&mut self, request_count: usize) -> usize {
         if request_count > 0 {
             self.was_under_load = request_count >= HIGH_LOAD;
         }
-        let (step_share, requests_since_steps) = match request_count {
-            _ if self.is_late => (MAX_BATCH, 0),
+        let (max_step_results, requests_since_steps) = match request_count {
+            _ if self.are_results_late => (MAX_BATCH, 0),
             0 if self.is_under_load() => (0, self.requests_since_steps),
             0 if self.activity.expects_requests() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
             0 => (MAX_BATCH, 0),
@@ -134,7 +135,7 @@ impl Intake {
             },
         };
         self.requests_since_steps = requests_since_steps;
-        step_share
+        max_step_results
     }
 
     /// Whether there were many requests a moment ago.
@@ -159,19 +160,24 @@ mod tests {
 
     /// An intake, its request sender, and this many waiting step results.
     fn new_intake(
-        waiting_steps: usize,
+        waiting_result_count: usize,
     ) -> (
         Intake,
         mpsc::UnboundedSender<Vec<Submission>>,
         mpsc::Sender<Submission>,
     ) {
         let (request_sender, request_receiver) = mpsc::unbounded_channel();
-        let (step_sender, step_receiver) = mpsc::channel(waiting_steps);
-        for _ in 0..waiting_steps {
+        let (step_sender, step_result_receiver) = mpsc::channel(waiting_result_count);
+        for _ in 0..waiting_result_count {
             assert!(step_sender.try_send(test_submission()).is_ok());
         }
         let activity = new_outbox().0.activity();
-        let test_intake = Intake::new(request_receiver, Arc::default(), step_receiver, activity);
+        let test_intake = Intake::new(
+            request_receiver,
+            Arc::default(),
+            step_result_receiver,
+            activity,
+        );
         (test_intake, request_sender, step_sender)
     }
 
@@ -189,32 +195,32 @@ mod tests {
     }
 
     /// The number of step results in each of several batches with this many requests.
-    async fn steps_per_batch(request_count: usize, batch_count: usize) -> Vec<usize> {
+    async fn step_results_per_batch(request_count: usize, batch_count: usize) -> Vec<usize> {
         let (mut intake, request_sender, _steps) = new_intake(1_000);
-        let mut step_counts = Vec::new();
+        let mut step_result_counts = Vec::new();
         for _ in 0..batch_count {
             intake
                 .waiting_count
                 .fetch_add(request_count, Ordering::Relaxed);
             let submissions = (0..request_count).map(|_| test_submission()).collect();
             assert!(request_sender.send(submissions).is_ok());
-            step_counts.push(intake.collect_batch().await.len() - request_count);
+            step_result_counts.push(intake.collect_batch().await.len() - request_count);
         }
-        step_counts
+        step_result_counts
     }
 
     #[tokio::test]
     async fn under_load_one_step_result_is_taken_per_sixteen_requests() {
-        let mut step_counts = steps_per_batch(32, 100).await;
-        step_counts.retain(|step_count| *step_count > 0);
-        assert_eq!(step_counts, [STEP_RESULTS_PER_GROUP; 3]);
+        let mut step_result_counts = step_results_per_batch(32, 100).await;
+        step_result_counts.retain(|step_result_count| *step_result_count > 0);
+        assert_eq!(step_result_counts, [STEP_RESULTS_PER_GROUP; 3]);
     }
 
     #[tokio::test]
     async fn few_requests_alternate_with_batches_of_step_results() {
-        let step_counts = steps_per_batch(3, 4).await;
+        let step_result_counts = step_results_per_batch(3, 4).await;
         assert_eq!(
-            step_counts,
+            step_result_counts,
             [
                 0,
                 STEP_RESULTS_BETWEEN_REQUESTS,

@@ -99,13 +99,13 @@ impl Engine {
     /// When its thread can't be created.
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
         let (requests, request_receiver) = mpsc::unbounded_channel();
-        let (step_results, step_receiver) = mpsc::channel(MAX_QUEUED);
+        let (step_results, step_result_receiver) = mpsc::channel(MAX_QUEUED);
         let waiting_count = Arc::new(AtomicUsize::new(0));
         let average_batch_us = Arc::new(AtomicU64::new(0));
         let intake = Intake::new(
             request_receiver,
             Arc::clone(&waiting_count),
-            step_receiver,
+            step_result_receiver,
             outbox.activity(),
         );
         let decider = Decider::new(store, rules, outbox, Arc::clone(&average_batch_us));
@@ -171,14 +171,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`CommitError`].
-    pub async fn finish(
+    pub async fn decide_result(
         &self,
         command: Command,
         due_at: Timestamp,
     ) -> Result<RpcReply, CommitError> {
         let (reply_sender, mut reply_receiver) = mpsc::unbounded_channel();
         let mut submission = Submission::new(command, None, reply_sender, 0);
-        submission.is_late = Timestamp::now().duration_since(due_at) > LATE_AFTER;
+        submission.is_overdue_result = Timestamp::now().duration_since(due_at) > LATE_AFTER;
         self.step_results
             .send(submission)
             .await

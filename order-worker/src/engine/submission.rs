@@ -31,7 +31,7 @@ pub(super) struct Submission {
     /// Whether a commit with it had an unknown outcome.
     pub(super) may_be_committed: bool,
     /// Whether it is the result of a step that is long overdue.
-    pub(super) is_late: bool,
+    pub(super) is_overdue_result: bool,
     reply_sender: mpsc::UnboundedSender<Vec<IndexedReply>>,
     command_index: usize,
 }
@@ -48,7 +48,7 @@ impl Submission {
             deadline,
             ownership: Arc::default(),
             may_be_committed: false,
-            is_late: false,
+            is_overdue_result: false,
             reply_sender,
             command_index,
         }
@@ -116,7 +116,7 @@ pub struct PendingReplies {
     reply_receiver: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
     /// Commands without a result yet, by index.
     waiting_replies: Vec<Option<PendingReply>>,
-    /// Commands that were refused without being queued.
+    /// Failures that are not reported yet: of commands that were not queued, have expired or were dropped.
     refused_replies: Vec<IndexedReply>,
 }
 
@@ -214,7 +214,7 @@ impl PendingReplies {
                 }
             };
             let Some(decided_replies) = decided_replies else {
-                self.expired_error(Instant::now());
+                self.refuse_expired(Instant::now());
                 continue;
             };
             let Some(mut decided_replies) = decided_replies else {
@@ -251,7 +251,7 @@ impl PendingReplies {
             .unwrap_or_else(|| Err(stopping_error()))
     }
 
-    fn expired_error(&mut self, now: Instant) {
+    fn refuse_expired(&mut self, now: Instant) {
         self.refuse_pending(|pending_reply| pending_reply.expired_error(now));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - A message that could not be used is archived unchanged, with the reason.
 //! - A readable message that exceeded RabbitMQ's delivery limit is no dead letter: its worker crashed, or it was
-//!   redelivered together with an undecodable message. It returns to its queue, up to [`MAX_RETURNS`] times.
+//!   redelivered together with an undecodable message. It returns to its queue, up to [`MAX_RETURNS_TO_QUEUE`] times.
 //!
 //! A message that lapin itself can't decode closes the connection of this queue's consumer, which takes one
 //! message at a time, until RabbitMQ's delivery limit removes the message.
@@ -34,7 +34,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Maximum number of times that a readable message returns to its queue after RabbitMQ's delivery limit. Each
 /// time allows twenty more deliveries; a message that crashes its worker every time must end eventually.
-const MAX_RETURNS: u32 = 5;
+const MAX_RETURNS_TO_QUEUE: u32 = 5;
 /// RabbitMQ's reason for a message that was delivered too often.
 const DELIVERY_LIMIT: &str = "delivery_limit";
 
@@ -105,7 +105,7 @@ fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
         .ok()?;
     let is_returnable = header_value("x-first-death-reason") == Some(DELIVERY_LIMIT)
         && header_value("x-first-death-queue") == Some(STEP_QUEUE)
-        && return_count < MAX_RETURNS
+        && return_count < MAX_RETURNS_TO_QUEUE
         && decoding_error(delivery).is_none();
     if !is_returnable {
         return None;

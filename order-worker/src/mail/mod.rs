@@ -64,7 +64,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Pause after creating messages: requests take precedence, and larger batches form meanwhile.
 const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// Messages are switched on again once in this many rounds, in case another worker has switched them off.
-const ROUNDS_PER_SWITCH: u32 = 60;
+const ROUNDS_PER_SWITCH_ON: u32 = 60;
 /// Delay while the database is unavailable.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Time limit for attempts in progress at shutdown. Those that are cut off are repeated after their lease.
@@ -103,10 +103,13 @@ impl MessageDispatcher {
     /// Creates and sends messages until `stop`, then finishes the attempts in progress.
     pub async fn run(self, stop: CancellationToken) {
         let mut attempt_tasks = JoinSet::new();
-        let send_messages = async {
-            tokio::join!(self.create_messages(), self.send_all(&mut attempt_tasks));
+        let create_and_send = async {
+            tokio::join!(
+                self.create_messages(),
+                self.send_due_messages(&mut attempt_tasks)
+            );
         };
-        stop.run_until_cancelled(Box::pin(send_messages)).await;
+        stop.run_until_cancelled(Box::pin(create_and_send)).await;
         let finish_attempts = async { while attempt_tasks.join_next().await.is_some() {} };
         if time::timeout(STOP_TIMEOUT, finish_attempts).await.is_err() {
             tracing::warn!("stopping while messages are being sent; they will be sent again");
@@ -135,7 +138,7 @@ impl MessageDispatcher {
     }
 
     async fn create_next(&self, round: u32) -> Result<FeedProgress, StoreError> {
-        if round.is_multiple_of(ROUNDS_PER_SWITCH) {
+        if round.is_multiple_of(ROUNDS_PER_SWITCH_ON) {
             self.store.switch_messages_on().await?;
         }
         let mut context = DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
@@ -151,7 +154,7 @@ impl MessageDispatcher {
     }
 
     /// Sends due messages.
-    async fn send_all(&self, attempt_tasks: &mut JoinSet<()>) {
+    async fn send_due_messages(&self, attempt_tasks: &mut JoinSet<()>) {
         let mut limiter = RateLimiter::new(self.mailer.settings.rate, Instant::now());
         loop {
             tokio::select! {
@@ -160,13 +163,13 @@ impl MessageDispatcher {
                 () = time::sleep(CHECK_INTERVAL) => {}
             }
             while attempt_tasks.try_join_next().is_some() {}
-            if let Err(error) = self.start_due(attempt_tasks, &mut limiter).await {
+            if let Err(error) = self.start_due_attempts(attempt_tasks, &mut limiter).await {
                 log_and_pause(&error).await;
             }
         }
     }
 
-    async fn start_due(
+    async fn start_due_attempts(
         &self,
         attempt_tasks: &mut JoinSet<()>,
         limiter: &mut RateLimiter,
@@ -254,8 +257,8 @@ async fn attempt_and_record(
         attempt: message.attempt,
         result: message_result,
     };
-    if let Err(error) = engine.finish(command, Timestamp::now()).await {
-        tracing::warn!(%message_id, %error, "the result of a message could not be stored; the message will be sent again");
+    if let Err(error) = engine.decide_result(command, Timestamp::now()).await {
+        tracing::warn!(%message_id, %error, "the result of a message could not be stored; the message will be attempted again");
     }
 }
 

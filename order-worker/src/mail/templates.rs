@@ -125,8 +125,8 @@ impl Templates {
         }
         let mut environments_by_storefront = BTreeMap::new();
         if let Some(folder) = folder {
-            let storefronts = add_folder(&mut common_environment, folder)?;
-            for folder in storefronts {
+            let storefront_folders = add_folder(&mut common_environment, folder)?;
+            for folder in storefront_folders {
                 let folder_name = folder.file_name().unwrap_or_default().to_string_lossy();
                 let storefront: Storefront = folder_name.parse().map_err(|error| {
                     anyhow::anyhow!(

@@ -42,7 +42,7 @@ pub struct Settings {
     /// Base URL of the adapter.
     pub base_url: Url,
     /// Secret that signs the requests: `whsec_…`.
-    pub secret: String,
+    pub signing_secret: String,
     /// Whether it creates new labels (`CARRIER=http`). Otherwise it only cancels labels that it created before.
     pub creates_labels: bool,
 }
@@ -52,7 +52,7 @@ pub struct Settings {
 pub struct HttpCarrier {
     client: Client,
     base_url: Url,
-    webhook: Arc<Webhook>,
+    signer: Arc<Webhook>,
     creates_labels: bool,
 }
 
@@ -88,11 +88,11 @@ impl HttpCarrier {
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("can't create an HTTP client")?;
-        let webhook = Webhook::new(&settings.secret).context("CARRIER_SECRET")?;
+        let signer = Webhook::new(&settings.signing_secret).context("CARRIER_SECRET")?;
         Ok(Self {
             client,
             base_url: settings.base_url,
-            webhook: Arc::new(webhook),
+            signer: Arc::new(signer),
             creates_labels: settings.creates_labels,
         })
     }
@@ -143,7 +143,7 @@ impl HttpCarrier {
             .map_err(|error| no_reply_error("the request can't be serialized", &error))?;
         let timestamp = Timestamp::now().as_second();
         let signature = self
-            .webhook
+            .signer
             .sign(webhook_id, timestamp, &request_body)
             .map_err(|error| no_reply_error("the request can't be signed", &error))?;
         let response = self

@@ -78,7 +78,7 @@ pub struct Payment {
     /// Total of the order.
     pub price: Money,
     /// Payment method: a token of the payment provider.
-    pub method: String,
+    pub payment_method: String,
     /// URL to which the provider redirects the customer after an action such as 3-D Secure.
     pub return_url: Option<String>,
     /// Minor units that are known to be refunded.
@@ -134,15 +134,19 @@ impl Payments {
         &self,
         payment: &Payment,
         capture_total: i64,
-        is_last: bool,
+        is_last_capture: bool,
     ) -> Result<StepResult, ProviderError> {
         match self.provider_of(payment)? {
             Provider::Sandbox(sandbox) => {
                 sandbox
-                    .capture(&payment.idempotency_key, capture_total, is_last)
+                    .capture(&payment.idempotency_key, capture_total, is_last_capture)
                     .await
             }
-            Provider::Stripe(stripe) => stripe.capture(payment, capture_total, is_last).await,
+            Provider::Stripe(stripe) => {
+                stripe
+                    .capture(payment, capture_total, is_last_capture)
+                    .await
+            }
         }
     }
 
@@ -243,7 +247,8 @@ pub struct LabelItem {
     /// SKU of the product.
     pub sku: Sku,
     /// Name of the product at the time of the order.
-    pub name: String,
+    #[serde(rename = "name")]
+    pub product_name: String,
     /// Number of units.
     pub quantity: u64,
 }

@@ -22,7 +22,7 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
     }
     if let Some(key) = &request.idempotency_key {
         let if_match = request.if_match.as_ref();
-        return by_client(&request.caller, &request.request, if_match, key).map(Some);
+        return client_idempotency(&request.caller, &request.request, if_match, key).map(Some);
     }
     let Some(MessageKey { key, key_origin }) = message_key(request) else {
         return Ok(None);
@@ -59,7 +59,7 @@ pub(super) fn message_key(request: &RpcRequest) -> Option<MessageKey> {
 }
 
 /// The idempotency of a client's key, the same for synchronous and asynchronous requests.
-pub(crate) fn by_client(
+pub(crate) fn client_idempotency(
     caller: &Caller,
     request: &Request,
     condition: Option<&IfMatch>,

@@ -104,7 +104,8 @@ fn import_command(
     Command::Request {
         caller: caller.clone(),
         // The order is identified by its external id or its line.
-        idempotency: identity.and_then(|identity| identity.line_of_message(line_ids.order_id?)),
+        idempotency: identity
+            .and_then(|identity| identity.message_line_idempotency(line_ids.order_id?)),
         if_match: None,
         action: Action::ImportOrder {
             id: line_ids.order_id,
@@ -142,7 +143,7 @@ impl ImportIdentity<'_> {
     /// The idempotency of a line within its message, for messages under a client's key. `order_id` is derived
     /// from that key and from the line's content, so that another message with the line has a record of its
     /// own.
-    fn line_of_message(self, order_id: OrderId) -> Option<Idempotency> {
+    fn message_line_idempotency(self, order_id: OrderId) -> Option<Idempotency> {
         let is_client_key = self.key_origin == KeyOrigin::Client;
         let message_key = self.message_key.filter(|_| is_client_key)?;
         Some(Idempotency {

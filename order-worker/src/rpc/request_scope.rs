@@ -104,7 +104,13 @@ fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
         // Every gateway sends them all the time.
         Ok(_) if matches!(pattern, "api_key.list_active" | "api_key.record_use") => {
-            tracing::debug!(intent, request_id, actor, "{pattern}");
+            tracing::debug!(
+                pattern,
+                intent,
+                request_id,
+                actor,
+                "answered a request that a gateway made for itself"
+            );
         }
         Ok(reply_body) => {
             let reply_json = reply_body.value();

@@ -70,7 +70,7 @@ impl Rpc {
 
 /// The systems that a worker with this configuration calls.
 pub(crate) fn partner_names(config: &crate::config::Config) -> Vec<(PartnerKind, Option<String>)> {
-    let configured =
+    let name_if_configured =
         |is_configured: bool, partner_name: &str| is_configured.then(|| partner_name.to_owned());
     let carrier_name = match (&config.http_carrier, &config.sandbox_delivery) {
         (Some(http), _) if http.creates_labels => "http",
@@ -85,15 +85,15 @@ pub(crate) fn partner_names(config: &crate::config::Config) -> Vec<(PartnerKind,
         (PartnerKind::Carrier, Some(carrier_name.to_owned())),
         (
             PartnerKind::Warehouse,
-            configured(config.warehouse.is_some(), "warehouse"),
+            name_if_configured(config.stock_source.is_some(), "warehouse"),
         ),
         (
             PartnerKind::Import,
-            configured(config.import.is_some(), "import"),
+            name_if_configured(config.import_source.is_some(), "import"),
         ),
         (
             PartnerKind::MailServer,
-            configured(config.mail.is_some(), "smtp"),
+            name_if_configured(config.mail.is_some(), "smtp"),
         ),
         (PartnerKind::Webhooks, Some("webhooks".to_owned())),
     ]

@@ -57,11 +57,11 @@ pub fn routes(health: Health) -> Router {
 
 /// `/metrics`; gauges are measured at the time of the request.
 async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
-    stats::measure_queues(&health.worker_stats).await;
+    stats::set_queue_gauges(&health.worker_stats).await;
     if let Ok(store) = health.store()
-        && let Err(error) = stats::measure(&store).await
+        && let Err(error) = stats::set_work_and_order_gauges(&store).await
     {
-        tracing::debug!(%error, "the gauges could not be measured: the database is unavailable");
+        tracing::debug!(%error, "the gauges of pending work and of orders could not be set");
     }
     let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
     (content_type, health.metrics.render())

@@ -66,8 +66,9 @@ impl RequestActivity {
     }
 
     /// Records the number of requests and step results in a batch.
-    pub(crate) fn record_batch(&self, requests: usize, steps: usize) {
-        self.busy_until.record_batch(self.now_us(), requests, steps);
+    pub(crate) fn record_batch(&self, request_count: usize, step_result_count: usize) {
+        self.busy_until
+            .record_batch(self.now_us(), request_count, step_result_count);
     }
 
     /// Whether more requests are expected soon.
@@ -91,17 +92,17 @@ impl RequestActivity {
 }
 
 impl BusyUntil {
-    fn record_batch(&self, now_us: u64, requests: usize, steps: usize) {
+    fn record_batch(&self, now_us: u64, request_count: usize, step_result_count: usize) {
         let extend_until = |until_us: &AtomicU64, duration| {
             until_us.fetch_max(now_us + as_micros(duration), Ordering::Relaxed);
         };
-        if requests >= HIGH_LOAD {
+        if request_count >= HIGH_LOAD {
             extend_until(&self.many_requests_until, HIGH_LOAD_WINDOW);
             extend_until(&self.request_window_end, HIGH_LOAD_WINDOW);
-        } else if requests > 0 {
+        } else if request_count > 0 {
             extend_until(&self.request_window_end, REQUEST_WINDOW);
         }
-        if steps >= HIGH_LOAD {
+        if step_result_count >= HIGH_LOAD {
             extend_until(&self.many_steps_until, HIGH_LOAD_WINDOW);
         }
     }

@@ -5,8 +5,7 @@
 //! repeated under the same idempotency key.
 //!
 //! [`payment`] and [`shipment`] have a step and its undo step each. `provider_call` is the data of a provider
-//! call,
-//! `claims` prevents concurrent attempts of a step, `bulkhead` limits the calls to a slow provider, and
+//! call, `claims` prevents concurrent attempts of a step, `bulkhead` limits the calls to a slow provider, and
 //! `report` records traces, logs and metrics.
 
 mod bulkhead;
@@ -60,7 +59,7 @@ use crate::{
     },
     engine::{CommitError, Engine, PendingReplies},
     providers::{Carriers, Payments, ProviderError},
-    rpc::by_client,
+    rpc::client_idempotency,
     runtime::crash::{Point, crash_at},
     store::{ById, Store, StoreError},
 };
@@ -104,21 +103,21 @@ struct SubmittedOrder {
 
 /// Executes steps from the queue.
 #[derive(Clone)]
-pub struct Steps {
+pub struct StepExecutor {
     store: Store,
     engine: Engine,
     providers: Providers,
     claims: Claims,
     step_permits: Arc<Semaphore>,
     load_permits: Arc<Semaphore>,
-    payments: Arc<Bulkhead>,
-    carrier: Arc<Bulkhead>,
+    payment_bulkhead: Arc<Bulkhead>,
+    carrier_bulkhead: Arc<Bulkhead>,
     publisher: Arc<Publisher>,
     latencies: Latencies,
     partner_log: PartnerLog,
 }
 
-impl Steps {
+impl StepExecutor {
     /// Creates the executor of steps. `publisher` sends asynchronous orders that can't be stored to the dead
     /// letters, with the reason.
     pub fn new(
@@ -136,8 +135,8 @@ impl Steps {
             claims: Claims::default(),
             step_permits: Arc::new(Semaphore::new(MAX_STEPS as usize)),
             load_permits: Arc::new(Semaphore::new(MAX_LOADS)),
-            payments: Arc::new(Bulkhead::new(MAX_PAYMENT_CALLS)),
-            carrier: Arc::new(Bulkhead::new(MAX_CARRIER_CALLS)),
+            payment_bulkhead: Arc::new(Bulkhead::new(MAX_PAYMENT_CALLS)),
+            carrier_bulkhead: Arc::new(Bulkhead::new(MAX_CARRIER_CALLS)),
             publisher,
             latencies,
             partner_log,
@@ -205,12 +204,12 @@ impl Steps {
                 None => waiting_steps.push(self.perform_when_free(step_message)),
             }
         }
-        let (claimed_result, waiting_result) =
+        let (claimed_result, waiting_results) =
             join(self.perform_all(claimed_steps), join_all(waiting_steps)).await;
-        let claimed_result = waiting_result
+        let overall_result = waiting_results
             .into_iter()
             .fold(claimed_result, anyhow::Result::and);
-        match (claimed_result, parse_error) {
+        match (overall_result, parse_error) {
             (Err(error), _) => {
                 tracing::warn!(%error, "steps could not be loaded, or their results not stored; their message is requeued");
                 delivery.receipt.requeue().await;
@@ -319,7 +318,7 @@ impl Steps {
     async fn dead_letter(&self, delivery: Incoming, reason: String) {
         let mut headers = delivery.headers.clone();
         headers.insert(DEAD_LETTER_REASON.to_owned(), reason);
-        let archive_message = Outgoing {
+        let dead_letter_message = Outgoing {
             kind: Some(delivery.kind.clone()),
             correlation_id: delivery.correlation_id.clone(),
             reply_to: delivery.reply_to.clone(),
@@ -329,7 +328,7 @@ impl Steps {
             body: delivery.body.clone(),
             ..Outgoing::default()
         };
-        let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), archive_message)];
+        let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), dead_letter_message)];
         let publish_results = self.publisher.publish(&messages).await;
         match publish_results.into_iter().next() {
             Some(Ok(())) => delivery.receipt.ack().await,
@@ -349,17 +348,17 @@ impl Steps {
                 .iter()
                 .map(|(claim, _)| claim.key().clone())
                 .collect();
-            let loaded_orders = match self.load_due_steps(&step_keys).await {
-                Ok(loaded_orders) => loaded_orders,
+            let load_result = match self.load_due_steps(&step_keys).await {
+                Ok(load_result) => load_result,
                 Err(store_error) => {
                     overall_result = Err(store_error.into());
                     break;
                 }
             };
-            let was_loaded = |(claim, _): &(Claim, _)| loaded_orders.covers(&claim.key().order_id);
+            let was_loaded = |(claim, _): &(Claim, _)| load_result.covers(&claim.key().order_id);
             let (loaded_steps, unloaded_steps): (Vec<_>, _) =
                 claimed_steps.into_iter().partition(was_loaded);
-            let due_steps = loaded_orders.value.into_iter();
+            let due_steps = load_result.value.into_iter();
             let mut due_steps: HashMap<_, _> = due_steps
                 .map(|due_step| (due_step.row.key.clone(), due_step))
                 .collect();
@@ -396,38 +395,39 @@ impl Steps {
         report::record_in_span(&mut span, &row, &step_result);
         report::log_result(&row, order_number, &step_result);
         let outcome = AttemptOutcome::of(&step_result);
-        let finish_result = match self.finish(&row, step_result).await {
+        let store_result = match self.submit_result(&row, step_result).await {
             // Repeating the step would lead to the same result: the step becomes dead, for an operator.
             Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, "the result of a step was refused; the step became a dead letter");
+                tracing::error!(%failure, "the result of a step was refused; the step becomes a dead letter");
                 self.mark_dead(&row, failure.to_string()).await
             }
             Err(commit_error @ CommitError::Internal(_)) => {
-                tracing::error!(error = %commit_error, "the result of a step could not be applied to its order; the step became a dead letter");
+                tracing::error!(error = %commit_error, "the result of a step could not be applied to its order; the step becomes a dead letter");
                 self.mark_dead(&row, commit_error.to_string()).await
             }
             decide_result => decide_result.map(drop).map_err(Into::into),
         };
-        if finish_result.is_ok() {
+        if store_result.is_ok() {
             report::record_metrics(&row, outcome, &self.latencies);
             crash_at(Point::AfterStepStored);
         }
-        finish_result
+        store_result
     }
 
     /// Calls the provider, if there is a permit.
     async fn call_provider(&self, call: &ProviderCall) -> StepResult {
         let call_future = time::timeout(STEP_TIMEOUT, self.providers.call(call));
         let (call_result, callee_name) = match call.callee() {
-            CalledProvider::PaymentProvider => {
-                (self.payments.call(call_future).await, "payment provider")
-            }
+            CalledProvider::PaymentProvider => (
+                self.payment_bulkhead.call(call_future).await,
+                "payment provider",
+            ),
             // The sandbox's carrier is a part of this process.
             CalledProvider::Carrier if self.providers.carriers.http.is_some() => {
-                (self.carrier.call(call_future).await, "carrier")
+                (self.carrier_bulkhead.call(call_future).await, "carrier")
             }
             CalledProvider::Carrier | CalledProvider::None => (Some(call_future.await), "worker"),
         };
@@ -480,7 +480,7 @@ impl Steps {
         }
     }
 
-    async fn finish(
+    async fn submit_result(
         &self,
         row: &StepRow,
         step_result: StepResult,
@@ -490,11 +490,11 @@ impl Steps {
             attempt: row.attempt,
             result: step_result,
         };
-        self.engine.finish(finish_command, row.due_at).await
+        self.engine.decide_result(finish_command, row.due_at).await
     }
 
     async fn mark_dead(&self, row: &StepRow, error_text: String) -> anyhow::Result<()> {
-        self.finish(
+        self.submit_result(
             row,
             StepResult::Failed {
                 error: error_text,
@@ -513,7 +513,8 @@ impl Steps {
 fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idempotency>), Failure> {
     let (accepted_order, caller, client_key) = AcceptOrder::read(delivery)?;
     let request = Request::CreateOrder(accepted_order.order.clone());
-    let idempotency = client_key.map(|client_key| by_client(&caller, &request, None, &client_key));
+    let idempotency =
+        client_key.map(|client_key| client_idempotency(&caller, &request, None, &client_key));
     Ok((accepted_order, caller, idempotency.transpose()?))
 }
 

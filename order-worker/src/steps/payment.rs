@@ -42,10 +42,10 @@ pub(super) fn payment_of_edit(order: &Order, row: &StepRow, edit_number: u32) ->
             amount: pending_edit.total,
             currency: order.currency,
         },
-        method: pending_edit
+        payment_method: pending_edit
             .payment_method
             .clone()
-            .unwrap_or(payment.method),
+            .unwrap_or(payment.payment_method),
         ..payment
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
         order_id: order.id,
         order_number: order.number,
         price: order.total_price(),
-        method: order.payment_method.clone(),
+        payment_method: order.payment_method.clone(),
         return_url: order.return_url.clone(),
         refunded: order.payment.refunded,
         error_responses: row.error_responses,
@@ -122,9 +122,11 @@ pub(super) async fn capture(
     payment: &Payment,
     order_version: u64,
     capture_total: i64,
-    is_last: bool,
+    is_last_capture: bool,
 ) -> Result<StepResult, ProviderError> {
-    let capture_result = payments.capture(payment, capture_total, is_last).await?;
+    let capture_result = payments
+        .capture(payment, capture_total, is_last_capture)
+        .await?;
     Ok(match capture_result {
         StepResult::PaymentState(payment_state) => with_order_version(payment_state, order_version),
         capture_result => capture_result,

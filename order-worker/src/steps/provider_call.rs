@@ -76,9 +76,14 @@ impl ProviderCall {
         match &row.key.step {
             Step::AuthorizePayment => Self::Authorize(payment_of_order()),
             Step::CapturePayment => {
-                let (capture_total, is_last) =
+                let (capture_total, is_last_capture) =
                     (order.total_to_capture(), order.has_nothing_to_ship());
-                Self::Capture(payment_of_order(), order.version, capture_total, is_last)
+                Self::Capture(
+                    payment_of_order(),
+                    order.version,
+                    capture_total,
+                    is_last_capture,
+                )
             }
             Step::VoidPayment => Self::Void(payment_of_order(), order.version),
             Step::RefundPayment => {
@@ -121,8 +126,15 @@ impl Providers {
         let (payments, carriers) = (&self.payments, &self.carriers);
         match call {
             ProviderCall::Authorize(payment) => payment::authorize(payments, payment).await,
-            ProviderCall::Capture(payment, order_version, capture_total, is_last) => {
-                payment::capture(payments, payment, *order_version, *capture_total, *is_last).await
+            ProviderCall::Capture(payment, order_version, capture_total, is_last_capture) => {
+                payment::capture(
+                    payments,
+                    payment,
+                    *order_version,
+                    *capture_total,
+                    *is_last_capture,
+                )
+                .await
             }
             ProviderCall::Void(payment, order_version) => {
                 payment::void(payments, payment, *order_version).await
@@ -134,8 +146,8 @@ impl Providers {
                 payment::check(payments, payment, *order_version).await
             }
             ProviderCall::VoidOther(payment) => payment::void_other(payments, payment).await,
-            ProviderCall::CreateLabel(request) => shipment::request(carriers, request).await,
-            ProviderCall::CancelLabel(label) => shipment::cancel(carriers, label).await,
+            ProviderCall::CreateLabel(request) => shipment::request_label(carriers, request).await,
+            ProviderCall::CancelLabel(label) => shipment::cancel_label(carriers, label).await,
             ProviderCall::NoCall => Ok(StepResult::NoExternalCall),
         }
     }

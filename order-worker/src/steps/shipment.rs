@@ -37,7 +37,7 @@ pub(super) fn label_request(order: &Order, label_id: &LabelId) -> LabelRequest {
         *quantities.entry(item.sku).or_default() += u64::from(item.quantity.get());
     }
     let label_items = quantities.into_iter().map(|(sku, quantity)| LabelItem {
-        name: product_names
+        product_name: product_names
             .get(&sku)
             .copied()
             .cloned()
@@ -53,7 +53,7 @@ pub(super) fn label_request(order: &Order, label_id: &LabelId) -> LabelRequest {
 }
 
 /// Creates a label for the shipment.
-pub(super) async fn request(
+pub(super) async fn request_label(
     carriers: &Carriers,
     request: &LabelRequest,
 ) -> Result<StepResult, ProviderError> {
@@ -61,8 +61,8 @@ pub(super) async fn request(
     Ok(StepResult::LabelCreated(label))
 }
 
-/// Undoes [`request`], whether it was executed, is running, or never will be.
-pub(super) async fn cancel(
+/// Undoes [`request_label`], whether it was executed, is running, or never will be.
+pub(super) async fn cancel_label(
     carriers: &Carriers,
     label: &LabelRef,
 ) -> Result<StepResult, ProviderError> {

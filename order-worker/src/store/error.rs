@@ -104,7 +104,7 @@ const UNAVAILABLE_CLASSES: [&str; 3] = ["08", "57", "58"];
 const REFUSING_CLASSES: [&str; 2] = ["53", "28"];
 /// Read-only transaction (a standby, or a primary that is being demoted), idle in transaction for too long,
 /// aborted transaction, lock not available, no such database, insufficient privilege.
-const UNAVAILABLE_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", "42501"];
+const REFUSING_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", "42501"];
 /// Read-only transaction: the server is a standby that has not been promoted yet.
 const READ_ONLY_CODE: &str = "25006";
 /// Duplicate prepared statement, no such prepared statement, no such cursor: a connection pooler switched
@@ -119,7 +119,7 @@ const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
 const CORRUPT_CODES: [&str; 2] = ["XX001", "XX002"];
 
-/// SQLite result codes with the same meaning: permission denied, busy, locked, out of memory, read-only,
+/// SQLite result codes of a refused operation: permission denied, busy, locked, out of memory, read-only,
 /// interrupted, disk full, can't open, locking protocol, not authorized.
 /// <https://www.sqlite.org/rescode.html>
 const SQLITE_REFUSING_CODES: [i32; 10] = [3, 5, 6, 7, 8, 9, 13, 14, 15, 23];
@@ -140,13 +140,13 @@ pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
             let sqlstate_class = postgres_code.get(..2).unwrap_or_default();
             // A pooler reports an unsupported start-up parameter, which is our configuration error, with the
             // code of an unavailable server.
-            let is_unsupported = database_error
+            let is_unsupported_parameter = database_error
                 .message()
                 .starts_with("unsupported startup parameter");
             let is_temporary = UNAVAILABLE_CLASSES.contains(&sqlstate_class)
                 || sqlstate_class == "53"
                 || postgres_code == READ_ONLY_CODE;
-            is_temporary && !is_unsupported
+            is_temporary && !is_unsupported_parameter
         }
         _ => false,
     }
@@ -192,7 +192,7 @@ fn classify_postgres(postgres_code: &str, message: String) -> StoreError {
         }
         () if UNAVAILABLE_CLASSES.contains(&sqlstate_class) => StoreError::Unavailable(message),
         () if REFUSING_CLASSES.contains(&sqlstate_class)
-            || UNAVAILABLE_CODES.contains(&postgres_code) =>
+            || REFUSING_CODES.contains(&postgres_code) =>
         {
             StoreError::ReadOnly(message)
         }
@@ -230,11 +230,11 @@ mod tests {
 
     #[test]
     fn lost_commit_has_an_unknown_outcome_and_a_conflict_does_not() {
-        let lost_connection =
+        let lost_connection_error =
             StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
-        assert!(matches!(lost_connection, StoreError::Unavailable(_)));
+        assert!(matches!(lost_connection_error, StoreError::Unavailable(_)));
         assert!(matches!(
-            lost_connection.during_commit(),
+            lost_connection_error.during_commit(),
             StoreError::OutcomeUnknown(_)
         ));
         let conflict_error = StoreError::Conflict("serialization failure".to_owned());
@@ -253,12 +253,12 @@ mod tests {
             )
         };
         // At least one code of each class in PostgreSQL's appendix.
-        let other_codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
+        let non_corruption_codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
             22003 22021 22P02 22P05 23502 23503 23505 23514 24000 25001 25006 25P01 25P02 25P03 26000 27000
             28000 28P01 2B000 2D000 2F000 34000 38000 39000 3B000 3D000 3F000 40001 40003 40P01 42501 42601
             42703 42804 42883 42P01 42P05 44000 53100 53200 53300 53400 54000 54001 55000 55006 55P03 57014
             57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 72000 F0000 HV000 P0001 XX000";
-        for code in other_codes.split_whitespace() {
+        for code in non_corruption_codes.split_whitespace() {
             assert!(!is_corrupt(code), "{code}");
         }
         assert!(is_corrupt("XX001") && is_corrupt("XX002"));

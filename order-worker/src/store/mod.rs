@@ -42,8 +42,10 @@ pub use self::{
         new_messages::CreatedMessages,
     },
     maintenance::{
-        audit::{Audit, Audited, AuditedApiKey, AuditedCustomer, OverdueStep, Unreadable},
-        encrypt::EncryptedRows,
+        audit::{
+            Audit, Audited, AuditedApiKey, AuditedCustomer, OverdueOrOrphanedStep, Unreadable,
+        },
+        encrypt::EncryptionResult,
         retention::ShippedOrderCursor,
     },
     queries::{
@@ -72,7 +74,7 @@ use crate::{
 
 /// Time for which [`Store::check`] reports the last failed write instead of trying a write.
 const FAILED_WRITE_REMEMBERED: Duration = Duration::from_secs(3);
-/// Maximum number of retries after a conflict with another worker.
+/// Maximum number of retries after a conflict with another transaction.
 const MAX_CONFLICTS: u32 = 10;
 
 /// Access to the database; clones share it.
@@ -176,7 +178,7 @@ impl Store {
                             tracing::debug!(
                                 reason = message,
                                 conflicts = conflict_count,
-                                "conflict with another worker; deciding again"
+                                "conflict with another transaction; deciding again"
                             );
                         }
                         attempt_result => break attempt_result,

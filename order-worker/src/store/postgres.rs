@@ -22,7 +22,7 @@ use tokio::{
 
 pub(super) use self::migrate::newest_schema;
 pub(crate) use self::pool::{LocalSettings, Pool, begin_with};
-use self::session::{Link, PostgresSession};
+use self::session::{PostgresSession, SessionConnection};
 use super::{StoreError, sql::session::Session};
 
 /// The prefixes of `DATABASE_URL`.
@@ -34,8 +34,9 @@ const MAX_CONCURRENT_SCANS: usize = 2;
 /// Timeout for a connection from the pool, including opening one. It is short, so that clients get an error
 /// quickly.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Timeout for the engine's own connection.
+/// Timeout for opening a connection outside of the pool.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A PostgreSQL database.
 pub(super) struct Postgres {
     /// The engine's own connection; `None` while it is in use, lost, or not opened yet.
@@ -92,8 +93,11 @@ impl Postgres {
             return Ok(session);
         }
         let (connection, settings) = self.pool.connect().await?;
-        let link = Link::Own(Box::new(connection));
-        Ok(Session::Postgres(PostgresSession::new(link, settings)))
+        let session_connection = SessionConnection::Own(Box::new(connection));
+        Ok(Session::Postgres(PostgresSession::new(
+            session_connection,
+            settings,
+        )))
     }
 
     pub(super) async fn put_back_writer(&self, session: Session) {
@@ -111,15 +115,21 @@ impl Postgres {
 
 pub(crate) async fn pooled_session(pool: &Pool) -> Result<Session, StoreError> {
     let (connection, settings) = pool.acquire().await?;
-    let link = Link::Pooled(connection);
-    Ok(Session::Postgres(PostgresSession::new(link, settings)))
+    let session_connection = SessionConnection::Pooled(connection);
+    Ok(Session::Postgres(PostgresSession::new(
+        session_connection,
+        settings,
+    )))
 }
 
 /// Begins a transaction, which is rolled back if it is dropped without a commit.
 pub(crate) async fn begin_transaction(pool: &Pool) -> Result<Session, StoreError> {
     let (transaction, settings) = pool.begin().await?;
-    let link = Link::Transaction(transaction);
-    Ok(Session::Postgres(PostgresSession::new(link, settings)))
+    let session_connection = SessionConnection::Transaction(transaction);
+    Ok(Session::Postgres(PostgresSession::new(
+        session_connection,
+        settings,
+    )))
 }
 
 /// A connection for reading the whole database at `url`, transaction by transaction. The tables are in
@@ -130,9 +140,9 @@ pub(crate) async fn open_audit_session(url: &str, schema: Option<&str>) -> anyho
         .await
         .with_context(|| format!("can't read the database {}", host_and_database(&options)))?;
     let settings = pool::local_settings(schema.map(|schema| ("search_path", schema)).into_iter());
-    let link = Link::Auditing(Box::new(connection));
+    let session_connection = SessionConnection::Auditing(Box::new(connection));
     Ok(Session::Postgres(PostgresSession::new(
-        link,
+        session_connection,
         Some(settings),
     )))
 }
@@ -161,10 +171,14 @@ pub(super) fn connect_options(url: &str) -> anyhow::Result<PgConnectOptions> {
 
 /// Host, port and database, without the password.
 pub(super) fn host_and_database(options: &PgConnectOptions) -> String {
-    let database = options
+    let database_name = options
         .get_database()
         .unwrap_or_else(|| options.get_username());
-    format!("{}:{}/{database}", options.get_host(), options.get_port())
+    format!(
+        "{}:{}/{database_name}",
+        options.get_host(),
+        options.get_port()
+    )
 }
 
 async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {

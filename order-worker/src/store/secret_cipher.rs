@@ -146,7 +146,7 @@ impl SecretCipher {
     }
 
     /// The id of the key that `stored_text` needs, if it is not configured.
-    pub(in crate::store) fn missing_key<'a>(&self, stored_text: &'a str) -> Option<&'a str> {
+    pub(in crate::store) fn missing_key_id<'a>(&self, stored_text: &'a str) -> Option<&'a str> {
         let (key_id, _) = split_encrypted(stored_text)?;
         let is_known = self.keys().any(|key| key.key_id == key_id);
         (!is_known).then_some(key_id)
@@ -196,7 +196,7 @@ mod tests {
         let new_cipher = SecretCipher::new(Some(new_key), None);
         assert!(new_cipher.open(&encrypted_text, "endpoint a").is_err());
         assert_eq!(
-            new_cipher.missing_key(&encrypted_text),
+            new_cipher.missing_key_id(&encrypted_text),
             encrypted_text.split(':').nth(2)
         );
         assert_eq!(

@@ -307,12 +307,12 @@ mod tests {
             .query_one(count_sql, [], |row| row.get(0))
             .unwrap();
         assert_eq!(customer_count, 3);
-        // The keys of other letters than ASCII are computed later.
-        let keys_sql = "SELECT group_concat(name_key || ' ' || email_key) FROM customers";
-        let keys: String = old_database
-            .query_one(keys_sql, [], |row| row.get(0))
+        // The search keys of names with letters outside ASCII are computed later.
+        let search_keys_sql = "SELECT group_concat(name_key || ' ' || email_key) FROM customers";
+        let search_keys: String = old_database
+            .query_one(search_keys_sql, [], |row| row.get(0))
             .unwrap();
-        assert_eq!(keys, "ada a@b.c");
+        assert_eq!(search_keys, "ada a@b.c");
     }
 
     #[test]

@@ -136,8 +136,8 @@ fn signature_header(
     event_body: &[u8],
 ) -> Result<String, String> {
     let signatures = endpoint.signing_secrets(now).map(|secret| {
-        let webhook = Webhook::new(secret).map_err(|error| error.to_string())?;
-        webhook
+        let signer = Webhook::new(secret).map_err(|error| error.to_string())?;
+        signer
             .sign(webhook_id, now.as_second(), event_body)
             .map_err(|error| error.to_string())
     });

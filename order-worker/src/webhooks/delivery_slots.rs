@@ -16,7 +16,7 @@ use std::{
 use shared::id::EndpointId;
 
 /// Slots for endpoints that are not slow.
-const DELIVERY_SLOT_COUNT: usize = 64;
+const REGULAR_SLOTS: usize = 64;
 /// Maximum number of slots of a single endpoint that is not trusted. Half of them are allocated at once.
 const SLOTS_PER_ENDPOINT: usize = 8;
 /// Number of successes in a row after which an endpoint is trusted, the time for which it stays trusted, and
@@ -29,7 +29,7 @@ const TRUSTED_SLOTS_PER_ENDPOINT: usize = 32;
 /// Slots shared by slow endpoints.
 const SLOW_SLOTS: usize = 192;
 /// Total number of slots. An endpoint that becomes slow keeps its attempts in progress.
-const ALL_SLOTS: usize = DELIVERY_SLOT_COUNT + SLOW_SLOTS;
+const ALL_SLOTS: usize = REGULAR_SLOTS + SLOW_SLOTS;
 /// Response time from which on an endpoint is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// Time for which an endpoint stays slow, unless it responds quickly.
@@ -94,7 +94,9 @@ impl EndpointState {
         })
     }
 
-    fn is_idle(&self, now: Instant) -> bool {
+    /// Whether nothing about the endpoint is worth remembering: no attempt is in progress, and neither slowness nor
+    /// results are recent.
+    fn can_be_forgotten(&self, now: Instant) -> bool {
         let is_old = |refusals: &Refusals| now.duration_since(refusals.last_refusal) >= SLOW_FOR;
         let is_unknown = !self.is_slow(now) && self.refusals.as_ref().is_none_or(is_old);
         let was_accepted_recently =
@@ -136,7 +138,7 @@ impl DeliverySlots {
     /// Computes the available slots.
     pub(super) fn allocate(&self, now: Instant) -> SlotAllocation {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.retain(|_, endpoint_state| !endpoint_state.is_idle(now));
+        endpoints.retain(|_, endpoint_state| !endpoint_state.can_be_forgotten(now));
         let mut allocation = SlotAllocation {
             slots_per_endpoint: SLOTS_PER_ENDPOINT / 2,
             ..SlotAllocation::default()
@@ -174,22 +176,22 @@ impl DeliverySlots {
         (
             allocation.slots_per_slow_endpoint,
             allocation.slow_endpoints,
-        ) = with_free_slots(&slow_endpoints, slots_per_slow_endpoint);
+        ) = endpoints_with_free_slots(&slow_endpoints, slots_per_slow_endpoint);
         let slow_in_use: usize = slow_endpoints
             .iter()
             .map(|(_, attempt_count)| attempt_count)
             .sum();
         allocation.slow_free_slots = SLOW_SLOTS.saturating_sub(slow_in_use);
         let free_slots_in_total = ALL_SLOTS.saturating_sub(slots_in_use + slow_in_use);
-        allocation.free_slots = DELIVERY_SLOT_COUNT
+        allocation.free_slots = REGULAR_SLOTS
             .saturating_sub(slots_in_use)
             .min(free_slots_in_total);
         let slots_per_trusted =
-            (DELIVERY_SLOT_COUNT - SLOTS_NOT_FOR_TRUSTED) / trusted_endpoints.len().max(1);
+            (REGULAR_SLOTS - SLOTS_NOT_FOR_TRUSTED) / trusted_endpoints.len().max(1);
         (
             allocation.slots_per_trusted_endpoint,
             allocation.trusted_endpoints,
-        ) = with_free_slots(
+        ) = endpoints_with_free_slots(
             &trusted_endpoints,
             slots_per_trusted.clamp(SLOTS_PER_ENDPOINT, TRUSTED_SLOTS_PER_ENDPOINT),
         );
@@ -278,15 +280,15 @@ impl DeliverySlots {
     }
 }
 
-/// Half of `slot_share`, and the `endpoints` (with their attempts in progress) for which that many slots are
-/// free.
-fn with_free_slots(
+/// Half of `max_slots_per_endpoint`, and the `endpoints` (with their attempts in progress) for which that many
+/// slots are free.
+fn endpoints_with_free_slots(
     endpoints: &[(EndpointId, usize)],
-    slot_share: usize,
+    max_slots_per_endpoint: usize,
 ) -> (usize, Vec<EndpointId>) {
-    let new_slots_per_endpoint = slot_share.div_ceil(2);
+    let new_slots_per_endpoint = max_slots_per_endpoint.div_ceil(2);
     let has_free_slots = |(_, attempt_count): &&(EndpointId, usize)| {
-        attempt_count + new_slots_per_endpoint <= slot_share
+        attempt_count + new_slots_per_endpoint <= max_slots_per_endpoint
     };
     let free_endpoints = endpoints
         .iter()
@@ -386,7 +388,7 @@ mod tests {
                 allocation.excluded_endpoints,
                 allocation.slow_endpoints
             ),
-            (DELIVERY_SLOT_COUNT - 8, vec![id], vec![])
+            (REGULAR_SLOTS - 8, vec![id], vec![])
         );
         fixture.end_all();
         assert_eq!(fixture.allocate(), SlotsFixture::new().allocate());
@@ -450,7 +452,7 @@ mod tests {
         let allocation = fixture.allocate();
         assert_eq!(
             (allocation.free_slots, allocation.slow_free_slots),
-            (DELIVERY_SLOT_COUNT, SLOW_SLOTS - 8)
+            (REGULAR_SLOTS, SLOW_SLOTS - 8)
         );
         assert_eq!(
             (allocation.excluded_endpoints, allocation.slow_endpoints),
@@ -507,21 +509,21 @@ mod tests {
     fn silent_endpoints_never_use_the_slots_of_others() {
         let mut fixture = SlotsFixture::new();
         let endpoint_ids: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
-        let mut unknown_endpoints = endpoint_ids.iter();
-        while !unknown_endpoints.as_slice().is_empty() {
+        let mut untried_endpoints = endpoint_ids.iter();
+        while !untried_endpoints.as_slice().is_empty() {
             while let free_slots @ 1.. = fixture.allocate().free_slots.min(4)
-                && let Some(id) = unknown_endpoints.next()
+                && let Some(id) = untried_endpoints.next()
             {
                 fixture.occupy_slot(*id, free_slots);
             }
-            assert!(fixture.allocate().free_slots == 0 || unknown_endpoints.as_slice().is_empty());
+            assert!(fixture.allocate().free_slots == 0 || untried_endpoints.as_slice().is_empty());
             fixture.now += SLOW_AFTER;
             fixture.end_all();
         }
         let allocation = fixture.allocate();
         assert_eq!(
             (allocation.free_slots, allocation.slow_endpoints.len()),
-            (DELIVERY_SLOT_COUNT, endpoint_ids.len())
+            (REGULAR_SLOTS, endpoint_ids.len())
         );
         for id in allocation
             .slow_endpoints
@@ -533,7 +535,7 @@ mod tests {
         let allocation = fixture.allocate();
         assert_eq!(
             (allocation.free_slots, allocation.slow_free_slots),
-            (DELIVERY_SLOT_COUNT, 0)
+            (REGULAR_SLOTS, 0)
         );
     }
 
@@ -602,7 +604,7 @@ mod tests {
         let mut tried_endpoints = Vec::new();
         for _ in 0..4 {
             let allocation = fixture.allocate();
-            assert_eq!(allocation.free_slots, DELIVERY_SLOT_COUNT);
+            assert_eq!(allocation.free_slots, REGULAR_SLOTS);
             assert!(allocation.trial_endpoints.len() <= TRIAL_SLOTS);
             // No delivery was due, so no attempt was started.
             tried_endpoints.extend(allocation.trial_endpoints);

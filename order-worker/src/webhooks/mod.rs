@@ -52,11 +52,11 @@ const BATCH_PAUSE: Duration = Duration::from_millis(20);
 /// Under load, creating deliveries pauses for this multiple of the time that it worked.
 const BUSY_PAUSE_FACTOR: u32 = 4;
 /// Interval for looking for deliveries to disabled or deleted endpoints.
-const DISABLED_INTERVAL: Duration = Duration::from_secs(5);
+const DISABLED_DELIVERIES_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of deliveries to disabled or deleted endpoints that are failed at once.
-const DISABLED_LIMIT: usize = 500;
+const MAX_DISABLED_DELIVERIES: usize = 500;
 /// While there are no endpoints, the feed position advances once in this many rounds.
-const ROUNDS_PER_SKIP: u32 = 20;
+const ROUNDS_PER_FEED_SKIP: u32 = 20;
 /// Delay while the database is unavailable.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Size of a secret in bytes; Standard Webhooks requires 24 to 64.
@@ -111,7 +111,7 @@ impl WebhookDispatcher {
     pub async fn run(self) {
         tokio::join!(
             self.create_deliveries(),
-            self.deliver_all(),
+            self.deliver_due(),
             self.fail_disabled_deliveries()
         );
     }
@@ -152,7 +152,7 @@ impl WebhookDispatcher {
                 .fan_out(&mut context, EVENTS_PER_TRANSACTION)
                 .await;
         }
-        if round.is_multiple_of(ROUNDS_PER_SKIP) {
+        if round.is_multiple_of(ROUNDS_PER_FEED_SKIP) {
             self.store.skip_to_feed_end().await?;
         }
         // An endpoint may be created at any time, also without new events: check again after the interval.
@@ -161,7 +161,7 @@ impl WebhookDispatcher {
     }
 
     /// Attempts due deliveries.
-    async fn deliver_all(&self) {
+    async fn deliver_due(&self) {
         let mut attempt_tasks = JoinSet::new();
         loop {
             tokio::select! {
@@ -170,13 +170,13 @@ impl WebhookDispatcher {
                 () = time::sleep(CHECK_INTERVAL) => {}
             }
             while attempt_tasks.try_join_next().is_some() {}
-            if let Err(error) = self.start_due(&mut attempt_tasks).await {
+            if let Err(error) = self.start_due_attempts(&mut attempt_tasks).await {
                 log_and_pause(&error).await;
             }
         }
     }
 
-    async fn start_due(&self, attempt_tasks: &mut JoinSet<()>) -> Result<(), StoreError> {
+    async fn start_due_attempts(&self, attempt_tasks: &mut JoinSet<()>) -> Result<(), StoreError> {
         let (now, allocation) = (
             Timestamp::now(),
             self.delivery_slots.allocate(Instant::now()),
@@ -193,7 +193,7 @@ impl WebhookDispatcher {
                 allocation.free_slots,
             )
             .await?;
-        let is_crowded = due_deliveries.len() == allocation.free_slots;
+        let has_more_due = due_deliveries.len() == allocation.free_slots;
         let trusted_free_slots = allocation
             .trusted_free_slots
             .saturating_sub(due_deliveries.len());
@@ -232,7 +232,7 @@ impl WebhookDispatcher {
             let partner_log = self.partner_log.clone();
             attempt_tasks.spawn(deliver(sender, engine, delivery, slot_guard, partner_log));
         }
-        if is_crowded {
+        if has_more_due {
             // More deliveries are due; slots become free meanwhile.
             time::sleep(BATCH_PAUSE).await;
         }
@@ -258,8 +258,8 @@ impl WebhookDispatcher {
     async fn fail_disabled_deliveries(&self) {
         loop {
             match self.fail_due_disabled_deliveries().await {
-                Ok(DISABLED_LIMIT) => time::sleep(BATCH_PAUSE).await,
-                Ok(_) => time::sleep(DISABLED_INTERVAL).await,
+                Ok(MAX_DISABLED_DELIVERIES) => time::sleep(BATCH_PAUSE).await,
+                Ok(_) => time::sleep(DISABLED_DELIVERIES_INTERVAL).await,
                 Err(error) => log_and_pause(&error).await,
             }
         }
@@ -270,8 +270,8 @@ impl WebhookDispatcher {
             .claim_deliveries(
                 Timestamp::now(),
                 ClaimFilter::Disabled,
-                DISABLED_LIMIT,
-                DISABLED_LIMIT,
+                MAX_DISABLED_DELIVERIES,
+                MAX_DISABLED_DELIVERIES,
             )
             .await?;
         if due_deliveries.is_empty() {
@@ -280,7 +280,7 @@ impl WebhookDispatcher {
         let failed_count = due_deliveries.len();
         tracing::info!(
             count = failed_count,
-            "{failed_count} webhook deliveries failed: {ENDPOINT_DISABLED}"
+            "{failed_count} webhook deliveries end unsent: their endpoints are disabled or deleted"
         );
         let failed_deliveries = due_deliveries.iter().map(|due_delivery| {
             record_result(
@@ -361,7 +361,7 @@ async fn record_result(engine: &Engine, delivery: &Delivery, delivery_result: De
         attempt: delivery.attempt,
         result: delivery_result,
     };
-    if let Err(error) = engine.finish(finish_command, Timestamp::now()).await {
-        tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be repeated");
+    if let Err(error) = engine.decide_result(finish_command, Timestamp::now()).await {
+        tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be attempted again");
     }
 }

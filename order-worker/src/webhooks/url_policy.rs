@@ -130,7 +130,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    let embedded_address = |high_word: u16, low_word: u16| {
+    let is_embedded_public = |high_word: u16, low_word: u16| {
         let [a, b] = high_word.to_be_bytes();
         let [c, d] = low_word.to_be_bytes();
         is_public_v4(Ipv4Addr::new(a, b, c, d))
@@ -138,9 +138,11 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     match segments {
         // IPv4-mapped, and NAT64 (RFC 6052): the embedded address counts.
         [0, 0, 0, 0, 0, 0xffff, high_word, low_word]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high_word, low_word] => embedded_address(high_word, low_word),
+        | [0x64, 0xff9b, 0, 0, 0, 0, high_word, low_word] => {
+            is_embedded_public(high_word, low_word)
+        }
         // 6to4 (RFC 3056).
-        [0x2002, high_word, low_word, ..] => embedded_address(high_word, low_word),
+        [0x2002, high_word, low_word, ..] => is_embedded_public(high_word, low_word),
         // Protocol assignments with Teredo, documentation.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Otherwise only global unicast is public.

@@ -133,12 +133,15 @@ fn line_of_61_is_refunded_unit_by_unit() {
     shop.execute_request("shipment.create", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
-    let one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let refund_of_one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
     let refund_amounts: Vec<i64> = (0..6)
-        .map(|_| shop.refund(id, one_unit.clone()).unwrap())
+        .map(|_| shop.refund(id, refund_of_one_unit.clone()).unwrap())
         .collect();
     assert_eq!(refund_amounts, [11, 10, 10, 10, 10, 10]);
-    assert!(shop.refund(id, one_unit).is_err(), "a seventh unit");
+    assert!(
+        shop.refund(id, refund_of_one_unit).is_err(),
+        "a seventh unit"
+    );
     shop.run_until_settled();
     assert_eq!(shop.order_payments[&id].refunded, 61);
     shop.check_settled();
@@ -304,35 +307,37 @@ fn storefronts_cannot_set_prices() {
     assert!(failure_text.contains("STOREFRONT_PRICES"), "{failure_text}");
 }
 
-/// A random line item: quantity, price, discount and tax in thousandths of the price.
+/// A random line item: quantity, price, discount in thousandths and tax in ten-thousandths of the price.
 pub(crate) type RandomLine = (u32, i64, i64, i64);
 
+/// The body of an order with these line items. `order_discount_share` is in two-thousandths of the discounted lines;
+/// `shipping_amount_and_tax` is the charge, and its tax in ten-thousandths of it.
 pub(crate) fn random_body(
     lines: &[RandomLine],
-    order_discount: i64,
-    shipping_amounts: Option<(i64, i64)>,
+    order_discount_share: i64,
+    shipping_amount_and_tax: Option<(i64, i64)>,
     tax_included: bool,
 ) -> Value {
-    let mut after_discounts = 0;
+    let mut sum_after_discounts = 0;
     let items: Vec<Value> = lines
         .iter()
         .zip(["A", "B", "C"])
-        .map(|((quantity, price, discount, tax), sku)| {
+        .map(|((quantity, price, discount_permille, tax_share), sku)| {
             let line_price = price * i64::from(*quantity);
-            let discount = line_price * discount / 1_000;
-            after_discounts += line_price - discount;
+            let discount = line_price * discount_permille / 1_000;
+            sum_after_discounts += line_price - discount;
             // Contained taxes never exceed a tenth of the price.
-            let tax = (line_price - discount) * tax / 10_000;
+            let tax = (line_price - discount) * tax_share / 10_000;
             json!({"sku": sku, "quantity": quantity, "unit_price": price,
                 "discounts": [{"label": "a", "amount": discount / 3}, {"label": "b", "amount": discount - discount / 3}],
                 "taxes": [{"label": "VAT", "rate": "0.1", "amount": tax}]})
         })
         .collect();
     // Half of the price at most, so that contained taxes still fit.
-    let order_discount = after_discounts * order_discount / 2_000;
-    let shipping_charge = shipping_amounts.map(|(amount, tax)| {
+    let order_discount = sum_after_discounts * order_discount_share / 2_000;
+    let shipping_charge = shipping_amount_and_tax.map(|(amount, tax_share)| {
         json!({"label": "Standard", "amount": amount, "discounts": [{"label": "c", "amount": amount / 4}],
-            "taxes": [{"label": "VAT", "amount": amount * tax / 10_000}]})
+            "taxes": [{"label": "VAT", "amount": amount * tax_share / 10_000}]})
     });
     json!({"items": items, "discounts": [{"label": "d", "amount": order_discount}], "shipping": shipping_charge, "tax_included": tax_included})
 }
@@ -343,13 +348,13 @@ proptest! {
     #[test]
     fn parts_shipments_refunds_and_returns_add_up(
         lines in vec((1..5_u32, 0..700_i64, 0..1_000_i64, 0..1_000_i64), 1..4),
-        order_discount in 0..1_000_i64,
+        order_discount_share in 0..1_000_i64,
         shipping in prop::option::of((0..900_i64, 0..1_000_i64)),
         tax_included: bool,
         actions in vec((0..4_u32, 0..3_usize, 1..3_u32), 0..14),
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 2), ("A", "west", 3), ("B", "west", 1), ("B", "east", 4), ("C", "east", 5)]);
-        let body = random_body(&lines, order_discount, shipping, tax_included);
+        let body = random_body(&lines, order_discount_share, shipping, tax_included);
         let id = shop.create_priced_order(body).unwrap();
         let order = shop.working_set.orders[&id].clone();
         prop_assert_eq!(order.sum_of_parts(), order.total);
@@ -363,7 +368,7 @@ proptest! {
         prop_assert_eq!(totals.subtotal, order_json.subtotal);
 
         shop.run_until_settled();
-        let mut refunded_lines = std::collections::BTreeMap::<&str, i64>::new();
+        let mut refunded_by_sku = std::collections::BTreeMap::<&str, i64>::new();
         for (action_number, sku_index, quantity) in actions {
             let sku = ["A", "B", "C"][sku_index];
             let items = json!([{"sku": sku, "quantity": quantity}]);
@@ -373,7 +378,7 @@ proptest! {
                 }
                 1 => {
                     if let Ok(amount) = shop.refund(id, json!({"items": items})) {
-                        *refunded_lines.entry(sku).or_default() += amount;
+                        *refunded_by_sku.entry(sku).or_default() += amount;
                     }
                 }
                 2 => {
@@ -391,7 +396,7 @@ proptest! {
             let order = &shop.working_set.orders[&id];
             prop_assert!(order.payment.captured <= order.payment.authorized.max(order.payment.captured));
             prop_assert!(order.payment.refunded <= order.payment.captured);
-            for (sku, refunded_amount) in &refunded_lines {
+            for (sku, refunded_amount) in &refunded_by_sku {
                 let lines_of_sku = order_json.items.iter().filter(|line| line.sku.as_str() == *sku);
                 let lines_total: i64 = lines_of_sku.map(|line| line.total).sum();
                 prop_assert!(*refunded_amount <= lines_total, "{sku}: {refunded_amount} of {lines_total}");

@@ -51,7 +51,7 @@ impl Fixture {
                 ..operator()
             },
             idempotency: None,
-            if_match: if_match.map(|tags| tags.parse().unwrap()),
+            if_match: if_match.map(|etags| etags.parse().unwrap()),
             action,
         };
         self.now += SignedDuration::from_secs(1);

@@ -37,7 +37,7 @@ fn event_types() -> BTreeSet<String> {
 fn asyncapi_lists_all_queues_and_exchanges() {
     let document = document();
     let channels = document["channels"].as_object().unwrap();
-    let queue_names = [
+    let channel_addresses = [
         REQUEST_QUEUE,
         STEP_QUEUE,
         DEAD_LETTER_QUEUE,
@@ -45,7 +45,7 @@ fn asyncapi_lists_all_queues_and_exchanges() {
     ];
     assert_eq!(
         text_set(channels.values().map(|channel| &channel["address"])),
-        queue_names.map(str::to_owned).into()
+        channel_addresses.map(str::to_owned).into()
     );
 }
 
@@ -93,7 +93,7 @@ fn asyncapi_lists_all_request_patterns() {
 fn asyncapi_lists_all_steps() {
     let document = document();
     let pattern = &document["components"]["schemas"]["Step"]["properties"]["step"]["pattern"];
-    let named_types: BTreeSet<&str> = pattern
+    let named_steps: BTreeSet<&str> = pattern
         .as_str()
         .unwrap()
         .split(|c: char| !c.is_ascii_lowercase() && c != '_')
@@ -114,5 +114,5 @@ fn asyncapi_lists_all_steps() {
         Step::VoidAuthorization(0),
         Step::ExpireEdit(1),
     ];
-    assert_eq!(named_types, steps.iter().map(Step::kind).collect());
+    assert_eq!(named_steps, steps.iter().map(Step::kind).collect());
 }

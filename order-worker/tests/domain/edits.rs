@@ -87,13 +87,13 @@ fn lower_total_takes_effect_at_once_and_captures_less() {
 #[test]
 fn higher_total_is_authorized_first_and_replaces_the_authorization() {
     let mut shop = new_shop();
-    shop.does_prepare = true;
+    shop.prepares_payments = true;
     let id = processing_order(&mut shop);
-    let pending_order = set_quantities(&mut shop, id, &[("A", 3), ("B", 1)]).unwrap();
+    let order_with_pending_edit = set_quantities(&mut shop, id, &[("A", 3), ("B", 1)]).unwrap();
     assert_eq!(
         (
-            &pending_order["total"],
-            &pending_order["pending_edit"]["total"]
+            &order_with_pending_edit["total"],
+            &order_with_pending_edit["pending_edit"]["total"]
         ),
         (&json!(200), &json!(400))
     );
@@ -134,7 +134,7 @@ fn higher_total_is_authorized_first_and_replaces_the_authorization() {
 fn declined_edit_leaves_the_order_unchanged() {
     for mode in [ProviderMode::Declines, ProviderMode::RequiresAction] {
         let mut shop = new_shop();
-        shop.does_prepare = true;
+        shop.prepares_payments = true;
         let id = processing_order(&mut shop);
         let order_before = shop.working_set.orders[&id].clone();
         set_quantities(&mut shop, id, &[("A", 5)]).unwrap();
@@ -184,7 +184,7 @@ fn authorization_that_arrives_after_the_rejection_is_voided() {
         },
     ];
     for reject_edit in reject_functions {
-        for is_executed_before in [true, false] {
+        for executes_before_rejection in [true, false] {
             let mut shop = new_shop();
             let id = processing_order(&mut shop);
             set_quantities(&mut shop, id, &[("A", 4)]).unwrap();
@@ -192,7 +192,7 @@ fn authorization_that_arrives_after_the_rejection_is_voided() {
             let step_row = shop.working_set.steps[&step_key].clone();
             // The provider is called before or after the rejection; the result arrives after it.
             shop.execute_step(&step_key, ProviderMode::Responds);
-            if !is_executed_before {
+            if !executes_before_rejection {
                 shop.edit_payments.clear();
             }
             reject_edit(&mut shop, id);
@@ -224,8 +224,8 @@ fn edit_without_enough_stock_is_refused_and_changes_nothing() {
 #[test]
 fn orders_that_are_shipped_cancelled_or_being_authorized_are_not_edited() {
     let mut shop = new_shop();
-    let pending_id = shop.order(&[("A", 1)]).unwrap();
-    let refusal = set_quantities(&mut shop, pending_id, &[("A", 2)]).unwrap_err();
+    let pending_order_id = shop.order(&[("A", 1)]).unwrap();
+    let refusal = set_quantities(&mut shop, pending_order_id, &[("A", 2)]).unwrap_err();
     assert!(refusal.message.contains("is pending"), "{refusal}");
     let id = processing_order(&mut shop);
     let shipment_of_one = json!({"id": id, "items": [{"sku": "A", "quantity": 1}]});
@@ -234,9 +234,9 @@ fn orders_that_are_shipped_cancelled_or_being_authorized_are_not_edited() {
     let refusal = set_quantities(&mut shop, id, &[("A", 1)]).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidState);
     assert!(refusal.message.contains("shipped"), "{refusal}");
-    shop.cancel(pending_id).unwrap();
+    shop.cancel(pending_order_id).unwrap();
     assert_eq!(
-        set_quantities(&mut shop, pending_id, &[("A", 2)])
+        set_quantities(&mut shop, pending_order_id, &[("A", 2)])
             .unwrap_err()
             .code,
         Code::InvalidState
@@ -386,13 +386,13 @@ fn discounts_and_taxes_of_a_changed_line_item_have_to_be_given_again() {
     let edited_order = edit_order(&mut shop, id, body).unwrap();
     // 100 + 100 - 31 + 9 + 50
     assert_eq!(edited_order["total"], 228);
-    let shares: Vec<_> = edited_order["items"]
+    let discount_shares: Vec<_> = edited_order["items"]
         .as_array()
         .unwrap()
         .iter()
         .map(|line| line["order_discount"].clone())
         .collect();
-    assert_eq!(shares, [json!(16), json!(15)]);
+    assert_eq!(discount_shares, [json!(16), json!(15)]);
     // The other line item and the shipping charge change alone.
     let edited_order = edit_order(
         &mut shop,
@@ -404,25 +404,28 @@ fn discounts_and_taxes_of_a_changed_line_item_have_to_be_given_again() {
         (&edited_order["total"], &edited_order["shipping"]),
         (&json!(109), &Value::Null)
     );
-    let excessive_edit = edit_order(
+    let excessive_discount_failure = edit_order(
         &mut shop,
         id,
         json!({"discounts": [{"label": "x", "amount": 101}]}),
     )
     .unwrap_err();
     assert!(
-        excessive_edit.details.to_string().contains("/discounts"),
-        "{excessive_edit:?}"
+        excessive_discount_failure
+            .details
+            .to_string()
+            .contains("/discounts"),
+        "{excessive_discount_failure:?}"
     );
-    let wrong_total = edit_order(
+    let wrong_total_failure = edit_order(
         &mut shop,
         id,
         json!({"shipping": {"label": "x", "amount": 1}, "expected_total": 1}),
     )
     .unwrap_err();
     assert!(
-        wrong_total.message.contains("/expected_total"),
-        "{wrong_total}"
+        wrong_total_failure.message.contains("/expected_total"),
+        "{wrong_total_failure}"
     );
 }
 
@@ -464,7 +467,7 @@ fn labels_of_changed_items_are_replaced_and_others_stay() {
         .map(|shipment| shipment.tracking_number.as_str())
         .collect();
     assert_eq!(tracking_numbers, ["1-east", "1-west:2"]);
-    // The last item of a warehouse is removed: its label is withdrawn, and there is no other one.
+    // The last item of a warehouse is removed: its label is cancelled, and there is no other one.
     set_quantities(&mut shop, id, &[("B", 0)]).unwrap();
     shop.run_until_settled();
     assert_eq!(
@@ -498,13 +501,13 @@ fn order_that_is_edited_twice_at_once_gets_a_label_for_its_last_items() {
     assert!(shop.working_set.steps.contains_key(&cancellation));
     set_quantities(&mut shop, id, &[("A", 1)]).unwrap();
     // The first label is cancelled after the second, which was never requested.
-    let later_steps: Vec<StepKey> = shop.working_set.steps.keys().cloned().collect();
-    for later_step in later_steps
+    let all_step_keys: Vec<StepKey> = shop.working_set.steps.keys().cloned().collect();
+    for other_step in all_step_keys
         .iter()
         .filter(|step_key| **step_key != cancellation)
     {
-        if matches!(later_step.step, Step::CancelShipment(_)) {
-            shop.execute_step(later_step, ProviderMode::Responds);
+        if matches!(other_step.step, Step::CancelShipment(_)) {
+            shop.execute_step(other_step, ProviderMode::Responds);
             shop.deliver_result(0, false);
         }
     }
@@ -652,11 +655,11 @@ fn worked_examples_of_the_documentation_are_right() {
         let is_declined = request["payment_method"] == "pm_declined";
         let edit_result = edit_order(&mut shop, id, request);
         if !result_text.starts_with('{') {
-            let (status, expected_text) = result_text.split_once(' ').unwrap();
+            let (http_status, expected_text) = result_text.split_once(' ').unwrap();
             let failure = edit_result.unwrap_err();
             assert_eq!(
                 failure.http_status().to_string(),
-                status,
+                http_status,
                 "{example_name}: {failure}"
             );
             assert!(
@@ -682,17 +685,17 @@ fn worked_examples_of_the_documentation_are_right() {
 
 #[derive(Debug, Clone)]
 enum RandomAction {
-    Set(u32, u32),
+    SetQuantities(u32, u32),
     Discount(i64),
     CancelEdit,
     Cancel,
     Ship(u32),
-    Webhook(usize),
+    ShipperWebhook(usize),
     ProviderEvent(ProviderEvent, bool),
     ExecuteStep(usize, ProviderMode),
     DeliverResult(usize, bool),
     Expire,
-    Discard(usize),
+    DiscardDeadStep(usize),
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
@@ -710,23 +713,23 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderMode::RequiresAction),
     ];
     prop_oneof![
-        6 => (0..5u32, 0..4u32).prop_map(|(units_of_a, units_of_b)| RandomAction::Set(units_of_a, units_of_b)),
+        6 => (0..5u32, 0..4u32).prop_map(|(units_of_a, units_of_b)| RandomAction::SetQuantities(units_of_a, units_of_b)),
         2 => (0..500i64).prop_map(RandomAction::Discount),
         1 => Just(RandomAction::CancelEdit),
         1 => Just(RandomAction::Cancel),
         1 => (0..3u32).prop_map(RandomAction::Ship),
-        1 => (0..6usize).prop_map(RandomAction::Webhook),
+        1 => (0..6usize).prop_map(RandomAction::ShipperWebhook),
         1 => (provider_event, any::<bool>()).prop_map(|(event, is_notified)| RandomAction::ProviderEvent(event, is_notified)),
         12 => (0..10usize, mode_strategy).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
-        12 => (0..10usize, any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
+        12 => (0..10usize, any::<bool>()).prop_map(|(result_index, stays_in_flight)| RandomAction::DeliverResult(result_index, stays_in_flight)),
         1 => Just(RandomAction::Expire),
-        1 => (0..4usize).prop_map(RandomAction::Discard),
+        1 => (0..4usize).prop_map(RandomAction::DiscardDeadStep),
     ]
 }
 
 fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
     match random_action {
-        RandomAction::Set(units_of_a, units_of_b) => {
+        RandomAction::SetQuantities(units_of_a, units_of_b) => {
             let order = &shop.working_set.orders[&id];
             let is_ordered = |sku: &str| order.items.iter().any(|line| line.sku.as_str() == sku);
             let items = [("A", units_of_a), ("B", units_of_b)].into_iter();
@@ -748,7 +751,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
-        RandomAction::Webhook(update_index) => {
+        RandomAction::ShipperWebhook(update_index) => {
             drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index]));
         }
         RandomAction::ProviderEvent(event, is_notified) => {
@@ -760,9 +763,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                 shop.execute_step(&due_steps[step_index % due_steps.len()], mode);
             }
         }
-        RandomAction::DeliverResult(result_index, is_repeated) => {
+        RandomAction::DeliverResult(result_index, stays_in_flight) => {
             if !shop.step_results.is_empty() {
-                shop.deliver_result(result_index % shop.step_results.len(), is_repeated);
+                shop.deliver_result(result_index % shop.step_results.len(), stays_in_flight);
             }
         }
         RandomAction::Expire => {
@@ -774,7 +777,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                 shop.execute_step(&key, ProviderMode::Responds);
             }
         }
-        RandomAction::Discard(step_index) => {
+        RandomAction::DiscardDeadStep(step_index) => {
             let dead_steps = shop.dead_steps();
             if let Some(key) = dead_steps
                 .get(step_index % dead_steps.len().max(1))
@@ -791,10 +794,10 @@ proptest! {
 
     #[test]
     fn edited_orders_pay_once_and_leave_no_authorization_open(
-        random_actions in vec(random_action(), 1..80), does_prepare: bool, captures_in_parts: bool,
+        random_actions in vec(random_action(), 1..80), prepares_payments: bool, captures_in_parts: bool,
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 4), ("A", "west", 3), ("B", "west", 4)]);
-        (shop.does_prepare, shop.captures_in_parts) = (does_prepare, captures_in_parts);
+        (shop.prepares_payments, shop.captures_in_parts) = (prepares_payments, captures_in_parts);
         let id = shop.order(&[("A", 2)]).unwrap();
         for random_action in random_actions {
             let order_before = shop.working_set.orders[&id].clone();

@@ -33,7 +33,7 @@ const KEPT_MEMBERS: [&str; 25] = [
     "updated_at",
     "deleted_at",
 ];
-/// Members of line items and shipments that they keep.
+/// Members of line items and shipments that workers without formats keep.
 const KEPT_MEMBERS_OF_PARTS: [&str; 12] = [
     "sku",
     "name",
@@ -72,7 +72,7 @@ pub(crate) fn assert_format_names_all_parts(order: &Order) {
 #[test]
 fn orders_with_new_parts_have_a_format_of_their_own() {
     let mut shop = Shop::with_stock(&[("A", "main", 100)]);
-    let mut create = |more_fields: Value| {
+    let mut format_of_new_order = |more_fields: Value| {
         let mut body =
             json!({"customer_id": shop.customer_id, "items": [{"sku": "A", "quantity": 2}]});
         body.as_object_mut()
@@ -82,7 +82,7 @@ fn orders_with_new_parts_have_a_format_of_their_own() {
         let id = created_order["id"].as_str().unwrap().parse().unwrap();
         shop.working_set.orders[&id].format()
     };
-    assert_eq!(create(json!({"metadata": {"format": 1}})), 0);
+    assert_eq!(format_of_new_order(json!({"metadata": {"format": 1}})), 0);
     for new_part in [
         json!({"payment_method": "manual"}),
         json!({"shipping": {"label": "Standard", "amount": 490}}),
@@ -90,6 +90,6 @@ fn orders_with_new_parts_have_a_format_of_their_own() {
         json!({"tax_included": true}),
         json!({"return_url": "https://shop.example/return"}),
     ] {
-        assert_eq!(create(new_part.clone()), 1, "{new_part}");
+        assert_eq!(format_of_new_order(new_part.clone()), 1, "{new_part}");
     }
 }

@@ -20,7 +20,7 @@ use crate::shop::{ProviderEvent, ProviderMode, ProviderPayment, Shop, operator};
 /// An order of 4 units at 100 each, to be paid manually.
 fn shop_with_unpaid_order() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
-    let id = shop.create_manual_order(4);
+    let id = shop.create_manually_paid_order(4);
     (shop, id)
 }
 
@@ -32,7 +32,7 @@ fn shop_with_paid_order() -> (Shop, OrderId) {
 }
 
 impl Shop {
-    fn create_manual_order(&mut self, quantity: u32) -> OrderId {
+    fn create_manually_paid_order(&mut self, quantity: u32) -> OrderId {
         let body = json!({"customer_id": self.customer_id, "payment_method": "manual",
             "items": [{"sku": "A", "quantity": quantity}]});
         let created_order = self.execute_request("order.create", body).unwrap();
@@ -318,8 +318,10 @@ fn discarded_refund_of_a_manual_payment_can_be_recorded_later() {
 #[test]
 fn refund_of_units_is_recorded_beside_the_one_that_is_due() {
     let (mut shop, id) = shop_with_paid_order();
-    let ship = |quantity| json!({"id": id, "items": [{"sku": "A", "quantity": quantity}]});
-    shop.execute_request("shipment.create", ship(3)).unwrap();
+    let shipment_of_units =
+        |quantity| json!({"id": id, "items": [{"sku": "A", "quantity": quantity}]});
+    shop.execute_request("shipment.create", shipment_of_units(3))
+        .unwrap();
     shop.execute_request("order.cancel_remaining", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
@@ -351,7 +353,7 @@ fn approval_comes_before_or_after_the_money() {
     for is_paid_first in [true, false] {
         let mut shop = Shop::with_stock(&[("A", "main", 10)]);
         shop.needs_approval = true;
-        let id = shop.create_manual_order(4);
+        let id = shop.create_manually_paid_order(4);
         assert!(shop.working_set.steps.is_empty());
         if is_paid_first {
             shop.record_payment(id, 400, false).unwrap();
@@ -381,16 +383,16 @@ fn approval_comes_before_or_after_the_money() {
 #[test]
 fn only_operators_record_payments_and_only_of_manual_orders() {
     let (mut shop, id) = shop_with_unpaid_order();
-    let sandbox_order = shop.order(&[("A", 1)]).unwrap();
-    let refusal = shop.record_payment(sandbox_order, 1, true).unwrap_err();
+    let sandbox_order_id = shop.order(&[("A", 1)]).unwrap();
+    let refusal = shop.record_payment(sandbox_order_id, 1, true).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidState);
     assert!(refusal.message.contains("sandbox"), "{}", refusal.message);
     shop.run_until_settled();
-    shop.apply_webhook(sandbox_order, ShipmentUpdate::Delivered)
+    shop.apply_webhook(sandbox_order_id, ShipmentUpdate::Delivered)
         .unwrap();
     shop.run_until_settled();
     let refusal = shop
-        .record_refund(sandbox_order, json!({"reference": "x"}))
+        .record_refund(sandbox_order_id, json!({"reference": "x"}))
         .unwrap_err();
     assert_eq!(refusal.errors().unwrap()[0]["pointer"], "/reference");
 
@@ -487,7 +489,7 @@ fn erasure_removes_the_references_of_manual_payments() {
 #[test]
 fn transactions_of_a_provider_follow_its_payment() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
-    shop.does_prepare = true;
+    shop.prepares_payments = true;
     let id = shop.order(&[("A", 4)]).unwrap();
     for _ in 0..2 {
         let key = step_key(id, Step::AuthorizePayment);
@@ -530,12 +532,12 @@ fn transactions_of_a_provider_follow_its_payment() {
         "{:?}",
         order.transactions
     );
-    let ids: std::collections::BTreeSet<_> = order
+    let transaction_ids: std::collections::BTreeSet<_> = order
         .transactions
         .iter()
         .map(|transaction| transaction.id)
         .collect();
-    assert_eq!(ids.len(), 5);
+    assert_eq!(transaction_ids.len(), 5);
 
     let declined_id = shop.order(&[("A", 1)]).unwrap();
     for _ in 0..2 {
@@ -559,7 +561,7 @@ fn transactions_of_a_provider_follow_its_payment() {
 
 #[test]
 fn orders_of_earlier_versions_get_a_summary_that_follows_from_their_state() {
-    for is_dropped_again in [true, false] {
+    for drops_transactions_again in [true, false] {
         let mut shop = Shop::with_stock(&[("A", "main", 10)]);
         let id = shop.order(&[("A", 4)]).unwrap();
         shop.run_until_settled();
@@ -575,20 +577,23 @@ fn orders_of_earlier_versions_get_a_summary_that_follows_from_their_state() {
             .unwrap();
         let transactions_before = shop.stored_order(id).represent([]).transactions;
         assert_eq!(shop.transaction_texts(id)[2..], ["refund 60 pending"]);
-        if is_dropped_again {
+        if drops_transactions_again {
             shop.forget_transactions(id);
         }
         shop.run_until_settled();
         assert_eq!(shop.transaction_texts(id)[2..], ["refund 60 success"]);
-        if !is_dropped_again {
+        if !drops_transactions_again {
             let transactions_after = shop.stored_order(id).represent([]).transactions;
-            let ids = |transactions: &[shared::order::Transaction]| -> Vec<_> {
+            let transaction_ids = |transactions: &[shared::order::Transaction]| -> Vec<_> {
                 transactions
                     .iter()
                     .map(|transaction| transaction.id)
                     .collect()
             };
-            assert_eq!(ids(&transactions_before), ids(&transactions_after));
+            assert_eq!(
+                transaction_ids(&transactions_before),
+                transaction_ids(&transactions_after)
+            );
         }
         shop.execute_request("shipment.create", json!({"id": id}))
             .unwrap();
@@ -637,12 +642,12 @@ enum RandomAction {
     Cancel,
     CancelRemaining,
     Ship(u32),
-    Webhook(usize),
+    ShipperWebhook(usize),
     Expire,
     ExecuteStep(usize, bool),
-    Discard,
-    Redrive,
-    Forget,
+    DiscardDeadSteps,
+    RedriveDeadSteps,
+    ForgetTransactions,
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
@@ -653,12 +658,12 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(RandomAction::Cancel),
         1 => Just(RandomAction::CancelRemaining),
         3 => (1..4_u32).prop_map(RandomAction::Ship),
-        3 => (0..6_usize).prop_map(RandomAction::Webhook),
+        3 => (0..6_usize).prop_map(RandomAction::ShipperWebhook),
         1 => Just(RandomAction::Expire),
-        4 => (0..4_usize, any::<bool>()).prop_map(|(step_index, is_repeated)| RandomAction::ExecuteStep(step_index, is_repeated)),
-        1 => Just(RandomAction::Discard),
-        1 => Just(RandomAction::Redrive),
-        1 => Just(RandomAction::Forget),
+        4 => (0..4_usize, any::<bool>()).prop_map(|(step_index, stays_in_flight)| RandomAction::ExecuteStep(step_index, stays_in_flight)),
+        1 => Just(RandomAction::DiscardDeadSteps),
+        1 => Just(RandomAction::RedriveDeadSteps),
+        1 => Just(RandomAction::ForgetTransactions),
     ]
 }
 
@@ -693,25 +698,25 @@ proptest! {
                     let items = json!([{"sku": "A", "quantity": quantity}]);
                     let _ = shop.execute_request("shipment.create", json!({"id": id, "items": items}));
                 }
-                RandomAction::Webhook(update_index) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index])),
+                RandomAction::ShipperWebhook(update_index) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index])),
                 RandomAction::Expire => shop.expire_reservation(id),
-                RandomAction::ExecuteStep(step_index, is_repeated) => {
+                RandomAction::ExecuteStep(step_index, stays_in_flight) => {
                     let due_steps = shop.due_steps();
                     if let Some(key) = due_steps.get(step_index) {
                         shop.execute_step(key, ProviderMode::Responds);
-                        shop.deliver_result(0, is_repeated);
+                        shop.deliver_result(0, stays_in_flight);
                         shop.step_results.clear();
                     }
                 }
-                RandomAction::Discard => shop.discard_dead_steps(),
-                RandomAction::Redrive => {
+                RandomAction::DiscardDeadSteps => shop.discard_dead_steps(),
+                RandomAction::RedriveDeadSteps => {
                     for key in shop.dead_steps() {
                         let is_refund = key.step == Step::RefundPayment;
                         let redrive_result = shop.execute_as_operator(Action::RedriveStep(key));
                         prop_assert_eq!(redrive_result.is_err(), is_refund);
                     }
                 }
-                RandomAction::Forget => shop.forget_transactions(id),
+                RandomAction::ForgetTransactions => shop.forget_transactions(id),
             }
             let order = shop.stored_order(id);
             prop_assert!(order.payment.refunded <= order.payment.captured);

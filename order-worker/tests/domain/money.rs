@@ -20,15 +20,15 @@ enum RandomAction {
     Cancel,
     Refund(i64),
     Ship(u32),
-    Webhook(usize),
+    ShipperWebhook(usize),
     ProviderEvent(ProviderEvent, bool),
     Notify,
     ExecuteStep(usize, ProviderMode),
     DeliverResult(usize, bool),
     Expire,
     /// An operator discards a dead step.
-    Discard(usize),
-    Redrive(usize),
+    DiscardDeadStep(usize),
+    RedriveDeadStep(usize),
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
@@ -54,14 +54,14 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(RandomAction::Cancel),
         2 => (1..300i64).prop_map(RandomAction::Refund),
         2 => (0..3u32).prop_map(RandomAction::Ship),
-        3 => (0..6usize).prop_map(RandomAction::Webhook),
+        3 => (0..6usize).prop_map(RandomAction::ShipperWebhook),
         6 => (provider_event, any::<bool>()).prop_map(|(event, is_notified)| RandomAction::ProviderEvent(event, is_notified)),
         2 => Just(RandomAction::Notify),
         10 => (0..10usize, mode).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
-        10 => (0..10usize, any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
+        10 => (0..10usize, any::<bool>()).prop_map(|(result_index, stays_in_flight)| RandomAction::DeliverResult(result_index, stays_in_flight)),
         1 => Just(RandomAction::Expire),
-        2 => (0..4usize).prop_map(RandomAction::Discard),
-        1 => (0..4usize).prop_map(RandomAction::Redrive),
+        2 => (0..4usize).prop_map(RandomAction::DiscardDeadStep),
+        1 => (0..4usize).prop_map(RandomAction::RedriveDeadStep),
     ]
 }
 
@@ -76,7 +76,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             ship_paid_items(shop, id, json!({"id": id, "items": items}));
         }
-        RandomAction::Webhook(update_index) => {
+        RandomAction::ShipperWebhook(update_index) => {
             drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index]));
         }
         RandomAction::ProviderEvent(event, is_notified) => {
@@ -89,19 +89,19 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                 shop.execute_step(&due_steps[step_index % due_steps.len()], mode);
             }
         }
-        RandomAction::DeliverResult(result_index, is_repeated) => {
+        RandomAction::DeliverResult(result_index, stays_in_flight) => {
             if !shop.step_results.is_empty() {
-                shop.deliver_result(result_index % shop.step_results.len(), is_repeated);
+                shop.deliver_result(result_index % shop.step_results.len(), stays_in_flight);
             }
         }
-        RandomAction::Discard(step_index) | RandomAction::Redrive(step_index) => {
+        RandomAction::DiscardDeadStep(step_index) | RandomAction::RedriveDeadStep(step_index) => {
             let dead_steps = shop.dead_steps();
             if let Some(key) = dead_steps
                 .get(step_index % dead_steps.len().max(1))
                 .cloned()
             {
                 let operator_action = match random_action {
-                    RandomAction::Discard(_) => Action::DiscardStep(key),
+                    RandomAction::DiscardDeadStep(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
                 };
                 shop.execute_as_operator(operator_action).unwrap();
@@ -147,10 +147,10 @@ proptest! {
 
     #[test]
     fn payments_agree_with_the_provider(
-        random_actions in vec(random_action(), 1..60), does_prepare: bool, captures_in_parts: bool,
+        random_actions in vec(random_action(), 1..60), prepares_payments: bool, captures_in_parts: bool,
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
-        (shop.does_prepare, shop.captures_in_parts) = (does_prepare, captures_in_parts);
+        (shop.prepares_payments, shop.captures_in_parts) = (prepares_payments, captures_in_parts);
         let id = shop.order(&[("A", 4)]).unwrap();
         let is_failed_refund = |action: &RandomAction| matches!(action, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
         let has_failed = random_actions.iter().any(is_failed_refund);
@@ -467,7 +467,7 @@ fn refund_of_a_free_order_is_refused_with_the_reason() {
 #[test]
 fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
     let mut shop = Shop::with_stock(&[("A", "main", 4)]);
-    shop.does_prepare = true;
+    shop.prepares_payments = true;
     let id = shop.order(&[("A", 4)]).unwrap();
     let authorize_key = step_key(id, Step::AuthorizePayment);
     for _ in 0..2 {
@@ -499,7 +499,7 @@ fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
 #[test]
 fn order_waits_for_authentication_until_it_expires() {
     let mut shop = Shop::with_stock(&[("A", "main", 2)]);
-    shop.does_prepare = true;
+    shop.prepares_payments = true;
     let order_ids = [(); 2].map(|()| shop.order(&[("A", 1)]).unwrap());
     for id in order_ids {
         let key = StepKey {
@@ -556,18 +556,19 @@ fn returned_items_are_restocked_and_refunded() {
     shop.run_until_settled();
     shop.apply_webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
-    let shipment_of = |shop: &Shop, warehouse: &str| {
-        let mut uncancelled_shipments = shop.working_set.orders[&id].shipments.iter();
+    let shipment_id_of = |shop: &Shop, warehouse: &str| {
+        let mut shipments = shop.working_set.orders[&id].shipments.iter();
         let is_in_warehouse =
             |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
-        uncancelled_shipments.find(is_in_warehouse).unwrap().id
+        shipments.find(is_in_warehouse).unwrap().id
     };
-    let (east_shipment, west_shipment) = (shipment_of(&shop, "east"), shipment_of(&shop, "west"));
+    let (east_shipment_id, west_shipment_id) =
+        (shipment_id_of(&shop, "east"), shipment_id_of(&shop, "west"));
     for (shipment_id, update_type) in [
-        (east_shipment, "shipment.failed"),
-        (east_shipment, "shipment.returned"),
-        (west_shipment, "shipment.delivered"),
-        (east_shipment, "shipment.returned"),
+        (east_shipment_id, "shipment.failed"),
+        (east_shipment_id, "shipment.returned"),
+        (west_shipment_id, "shipment.delivered"),
+        (east_shipment_id, "shipment.returned"),
     ] {
         let update_body = json!({"order_id": id, "shipment_id": shipment_id, "type": update_type, "timestamp": "2026-01-31T12:00:00Z"});
         shop.execute_request("shipment.update", update_body)
@@ -675,7 +676,10 @@ fn rest_of_the_authorization_is_released_after_a_capture_in_progress() {
     assert!(!shop.working_set.dirty.steps.contains(&capture_key));
     shop.run_until_settled();
     let payment = &shop.order_payments[&id];
-    assert_eq!((payment.captured, payment.is_closed), (100, true));
+    assert_eq!(
+        (payment.captured, payment.is_closed_for_captures),
+        (100, true)
+    );
     shop.check_settled();
 }
 

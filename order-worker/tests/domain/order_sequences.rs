@@ -62,7 +62,7 @@ struct Sequence {
     /// and the payment is changed at the provider.
     has_exceptions: bool,
     /// Amounts that operators kept from the refunds of returned units, refunded for no units, or discarded.
-    other_amounts: BTreeMap<OrderId, i64>,
+    refund_deviations: BTreeMap<OrderId, i64>,
     /// Requested refunds of units.
     unit_refunds: BTreeMap<(OrderId, &'static str), i64>,
     /// The actions, printed on failure.
@@ -75,14 +75,14 @@ impl Sequence {
         let currency = random.pick(&["EUR", "JPY", "KWD"]).unwrap();
         let mut shop = Shop::with_stock_in(currency, &STOCK);
         shop.captures_in_parts = random.chance(50);
-        shop.does_prepare = random.chance(50);
+        shop.prepares_payments = random.chance(50);
         shop.needs_approval = random.chance(15);
         Self {
             has_exceptions: random.chance(50),
             random,
             shop,
             order_ids: Vec::new(),
-            other_amounts: BTreeMap::new(),
+            refund_deviations: BTreeMap::new(),
             unit_refunds: BTreeMap::new(),
             log: Vec::new(),
         }
@@ -158,34 +158,44 @@ impl Sequence {
                 } else {
                     random.random_amount(700)
                 };
-                let discount = if random.chance(50) {
+                let discount_permille = if random.chance(50) {
                     0
                 } else {
                     random.random_amount(1_001)
                 };
-                let tax = if random.chance(50) {
+                let tax_share = if random.chance(50) {
                     0
                 } else {
                     random.random_amount(1_000)
                 };
                 let price = if is_free { 0 } else { price };
-                (random.random_quantity(4), price, discount, tax)
+                (
+                    random.random_quantity(4),
+                    price,
+                    discount_permille,
+                    tax_share,
+                )
             })
             .collect();
-        let order_discount = if random.chance(40) {
+        let order_discount_share = if random.chance(40) {
             random.random_amount(1_000)
         } else {
             0
         };
         let has_shipping = !is_free && random.chance(60);
-        let shipping_amounts =
+        let shipping_amount_and_tax =
             has_shipping.then(|| (random.random_amount(900), random.random_amount(1_000)));
-        let mut body = random_body(&lines, order_discount, shipping_amounts, random.chance(50));
+        let mut body = random_body(
+            &lines,
+            order_discount_share,
+            shipping_amount_and_tax,
+            random.chance(50),
+        );
         for item in body["items"].as_array_mut().unwrap() {
             let item = item.as_object_mut().unwrap();
             for member_name in ["discounts", "taxes"] {
-                let amounts = item[member_name].as_array().unwrap().iter();
-                if amounts
+                let discounts_or_taxes = item[member_name].as_array().unwrap().iter();
+                if discounts_or_taxes
                     .map(|amount_entry| amount_entry["amount"].as_i64().unwrap())
                     .sum::<i64>()
                     == 0
@@ -221,9 +231,9 @@ impl Sequence {
                 price = random.random_amount(400);
                 item["unit_price"] = json!(price);
             }
-            let has_parts =
+            let has_discounts_or_taxes =
                 line.is_some_and(|line| !line.discounts.is_empty() || !line.taxes.is_empty());
-            if quantity > 0 && (has_parts || random.chance(20)) {
+            if quantity > 0 && (has_discounts_or_taxes || random.chance(20)) {
                 let price = price * i64::from(quantity);
                 let discount = random.random_amount(price / 2 + 1);
                 let tax = random.random_amount((price - discount) / 10 + 1);
@@ -276,7 +286,7 @@ impl Sequence {
     }
 
     fn report_as_carrier(&mut self, id: OrderId) {
-        let shipments: Vec<_> = self
+        let shipment_ids: Vec<_> = self
             .order(id)
             .shipments
             .iter()
@@ -286,9 +296,9 @@ impl Sequence {
         let mut body =
             json!({"order_id": id, "type": update_name, "timestamp": "2026-01-31T12:00:00Z"});
         if self.random.chance(70)
-            && let Some(shipment) = self.random.pick(&shipments)
+            && let Some(shipment_id) = self.random.pick(&shipment_ids)
         {
-            body["shipment_id"] = json!(shipment);
+            body["shipment_id"] = json!(shipment_id);
         }
         let _ = self.execute_request("shipment.update", body);
     }
@@ -305,7 +315,7 @@ impl Sequence {
                 }
                 if self.execute_request("order.refund", body).is_ok() {
                     let amount = self.order(id).refund_due - refund_due_before;
-                    *self.other_amounts.entry(id).or_default() += amount;
+                    *self.refund_deviations.entry(id).or_default() += amount;
                 }
             }
             2 => drop(self.execute_request("order.refund", json!({"id": id, "shipping": true}))),
@@ -353,26 +363,26 @@ impl Sequence {
                 if restock && self.random.chance(20) {
                     item["warehouse"] = json!("outlet");
                 }
-                let mut receipt = json!({"id": open_return.id, "items": [item]});
+                let mut receive_body = json!({"id": open_return.id, "items": [item]});
                 if self.has_exceptions {
                     match self.random.random_below(6) {
-                        0 => receipt["fee"] = json!(self.random.random_amount(30)),
-                        1 => receipt["refund"] = json!("none"),
+                        0 => receive_body["fee"] = json!(self.random.random_amount(30)),
+                        1 => receive_body["refund"] = json!("none"),
                         2 => {
-                            receipt["refund"] =
+                            receive_body["refund"] =
                                 json!({"amount": 1 + self.random.random_amount(100)});
                         }
                         _ => {}
                     }
                 }
-                self.receive(id, receipt);
+                self.receive_return(id, receive_body);
             }
         }
     }
 
-    fn receive(&mut self, id: OrderId, receipt: Value) {
-        let has_amount = receipt["refund"]["amount"].is_number();
-        let Ok(received_return) = self.execute_request("return.receive", receipt) else {
+    fn receive_return(&mut self, id: OrderId, receive_body: Value) {
+        let has_amount = receive_body["refund"]["amount"].is_number();
+        let Ok(received_return) = self.execute_request("return.receive", receive_body) else {
             return;
         };
         let mut total_value = 0;
@@ -387,7 +397,7 @@ impl Sequence {
         } else {
             received_return["fee"].as_i64().unwrap()
         };
-        *self.other_amounts.entry(id).or_default() += deviation;
+        *self.refund_deviations.entry(id).or_default() += deviation;
     }
 
     /// Fires a timer early: the expiry of a reservation or of an edit, or a check of the payment.
@@ -401,10 +411,10 @@ impl Sequence {
         }
     }
 
-    /// The customer acts, or somebody in the provider's dashboard, or time passes at the provider.
+    /// An action of the customer or of a user of the provider's dashboard, or an expiry at the provider.
     fn change_at_provider(&mut self, id: OrderId) {
         let amount = 1 + self.random.random_amount(300);
-        let events = [
+        let provider_events = [
             ProviderEvent::Authenticated,
             ProviderEvent::AuthenticationFailed,
             ProviderEvent::Expired,
@@ -414,9 +424,9 @@ impl Sequence {
             ProviderEvent::RefundFailed(amount),
         ];
         let possible_events = if self.has_exceptions {
-            &events[..]
+            &provider_events[..]
         } else {
-            &events[..2]
+            &provider_events[..2]
         };
         let mut event = self.random.pick(possible_events).unwrap();
         let payment = &self.order(id).payment;
@@ -432,7 +442,7 @@ impl Sequence {
             event = ProviderEvent::Captured;
         }
         if let ProviderEvent::Refunded(amount) = event {
-            *self.other_amounts.entry(id).or_default() += amount;
+            *self.refund_deviations.entry(id).or_default() += amount;
         }
         let is_notified = self.random.chance(70);
         self.log
@@ -459,7 +469,7 @@ impl Sequence {
         if key.step == Step::RefundPayment {
             // A later request of an operator is made of the discarded refund first.
             let amount = self.order(key.order_id).refund_outstanding();
-            *self.other_amounts.entry(key.order_id).or_default() += amount;
+            *self.refund_deviations.entry(key.order_id).or_default() += amount;
         }
         let action = Action::DiscardStep(key);
         self.shop.execute_as_operator(action).unwrap();
@@ -491,12 +501,12 @@ impl Sequence {
     fn deliver_result(&mut self) {
         if !self.shop.step_results.is_empty() {
             let result_index = self.random.random_below(self.shop.step_results.len());
-            let is_repeated = self.random.chance(30);
+            let stays_in_flight = self.random.chance(30);
             let (key, _, step_result) = &self.shop.step_results[result_index];
             self.log.push(format!(
-                "{step_result:?} of {key:?}, repeated: {is_repeated}"
+                "{step_result:?} of {key:?}, stays in flight: {stays_in_flight}"
             ));
-            self.shop.deliver_result(result_index, is_repeated);
+            self.shop.deliver_result(result_index, stays_in_flight);
         }
     }
 
@@ -550,10 +560,10 @@ impl Sequence {
                     .iter()
                     .filter(|line| line.sku.as_str() == sku);
                 let lines_total: i64 = lines_of_sku.map(|line| line.total).sum();
-                let refunded_units = self.unit_refunds.get(&(*id, sku)).copied().unwrap_or(0);
+                let refunded_amount = self.unit_refunds.get(&(*id, sku)).copied().unwrap_or(0);
                 assert!(
-                    refunded_units <= lines_total,
-                    "{refunded_units} of {lines_total} are refunded for the units of {sku}"
+                    refunded_amount <= lines_total,
+                    "{refunded_amount} of {lines_total} are refunded for the units of {sku}"
                 );
             }
         }
@@ -745,9 +755,9 @@ impl Sequence {
             self.execute_request("shipment.update", update_request)
                 .unwrap();
             for sku in SKUS {
-                let available_units = self.order(id).returnable_units(&sku.parse().unwrap());
-                if available_units > 0 {
-                    self.return_units(id, sku, available_units);
+                let returnable_units = self.order(id).returnable_units(&sku.parse().unwrap());
+                if returnable_units > 0 {
+                    self.return_units(id, sku, returnable_units);
                 }
             }
             self.refund_rest(id);
@@ -762,8 +772,8 @@ impl Sequence {
         let approval = json!({"id": new_return["id"]});
         self.execute_request("return.approve", approval).unwrap();
         let items = json!([{"sku": sku, "quantity": units, "restock": true}]);
-        let receipt = json!({"id": new_return["id"], "items": items});
-        self.receive(id, receipt);
+        let receive_body = json!({"id": new_return["id"], "items": items});
+        self.receive_return(id, receive_body);
         assert_eq!(self.order(id).returnable_units(&sku.parse().unwrap()), 0);
     }
 
@@ -772,10 +782,10 @@ impl Sequence {
         for sku in SKUS {
             let order = self.order(id);
             let sku = sku.parse().unwrap();
-            let available_units = order.refundable_units(&sku, true);
-            if available_units > 0 {
-                let amount = order.refund_of_units(&sku, available_units, true);
-                let items = json!([{"sku": sku, "quantity": available_units}]);
+            let refundable_units = order.refundable_units(&sku, true);
+            if refundable_units > 0 {
+                let amount = order.refund_of_units(&sku, refundable_units, true);
+                let items = json!([{"sku": sku, "quantity": refundable_units}]);
                 self.refund_up_to(id, amount, json!({"id": id, "items": items}));
             }
         }
@@ -806,21 +816,21 @@ impl Sequence {
             let payment = &order.payment;
             let refunded_amount = payment.refunded + order.refund_written_off;
             if self.has_exceptions {
-                let other_amount = self.other_amounts.get(id).copied().unwrap_or(0);
+                let refund_deviation = self.refund_deviations.get(id).copied().unwrap_or(0);
                 let written_off_amount: i64 = order.written_off.values().sum();
                 assert!(
-                    refunded_amount + other_amount + written_off_amount
+                    refunded_amount + refund_deviation + written_off_amount
                         >= payment.captured.min(order.total),
-                    "{refunded_amount} of {} are refunded, {other_amount} kept: {order:?}",
+                    "{refunded_amount} of {} are refunded, {refund_deviation} kept: {order:?}",
                     payment.captured
                 );
             } else {
                 assert_eq!(payment.refunded, payment.captured, "{order:?}");
                 let has_cancelled_units = !order.cancelled_items().is_empty();
                 let is_cancelled = order.status == OrderStatus::Cancelled;
-                let expected_charge = if is_cancelled { 0 } else { order.total };
+                let expected_capture = if is_cancelled { 0 } else { order.total };
                 assert!(
-                    payment.captured == expected_charge || has_cancelled_units,
+                    payment.captured == expected_capture || has_cancelled_units,
                     "the total was not captured: {order:?}"
                 );
             }

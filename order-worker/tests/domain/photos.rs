@@ -41,9 +41,9 @@ fn photos_are_added_ordered_and_removed() {
     }
     let repeated_result = shop.execute_request("product.add_image", new_photo(PHOTO_IDS[0]));
     assert_eq!(refusal_code(repeated_result), Code::InvalidState);
-    let order_request = json!({"sku": "A", "ids": [PHOTO_IDS[2], PHOTO_IDS[0], PHOTO_IDS[1]]});
+    let reorder_request = json!({"sku": "A", "ids": [PHOTO_IDS[2], PHOTO_IDS[0], PHOTO_IDS[1]]});
     let product = shop
-        .execute_request("product.order_images", order_request)
+        .execute_request("product.order_images", reorder_request)
         .unwrap();
     assert_eq!(product["images"][0]["id"], PHOTO_IDS[2]);
     assert_eq!(product["image_urls"][0], format!("/media/{}", PHOTO_IDS[2]));
@@ -71,10 +71,10 @@ fn repeated_upload_is_the_same_request_whatever_its_id() {
     );
     assert_ne!(first_image, second_image);
     assert_eq!(first_image.without_id(), second_image.without_id());
-    let mut other_content = new_photo(PHOTO_IDS[0]);
-    other_content["digest"] = json!("e");
+    let mut photo_with_other_digest = new_photo(PHOTO_IDS[0]);
+    photo_with_other_digest["digest"] = json!("e");
     assert_ne!(
-        read_image(other_content).without_id(),
+        read_image(photo_with_other_digest).without_id(),
         first_image.without_id()
     );
 }

@@ -36,10 +36,13 @@ fn rejected_order_contains_no_data_of_an_erased_customer() {
     let id = shop.customer_id.parse().unwrap();
     shop.execute_as_operator(Action::EraseCustomer(CustomerRef { id }))
         .unwrap();
-    let refusal = accept_order(&mut shop, 1);
-    assert_eq!(refusal["cancel_reason"], "rejected");
-    assert_eq!(refusal["customer_id"], shop.customer_id.as_str());
+    let rejected_order = accept_order(&mut shop, 1);
+    assert_eq!(rejected_order["cancel_reason"], "rejected");
+    assert_eq!(rejected_order["customer_id"], shop.customer_id.as_str());
     for personal_text in ["Ada", "pm_ok", "Loop"] {
-        assert!(!refusal.to_string().contains(personal_text), "{refusal}");
+        assert!(
+            !rejected_order.to_string().contains(personal_text),
+            "{rejected_order}"
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::shop::{ProviderMode, Shop};
 /// A random action; its numbers are indexes of existing objects.
 #[derive(Debug, Clone)]
 enum RandomAction {
-    Order {
+    CreateOrder {
         units_of_a: u32,
         units_of_b: u32,
     },
@@ -33,12 +33,12 @@ enum RandomAction {
         units_of_a: u32,
         units_of_b: u32,
     },
-    Webhook(usize, usize),
+    ShipperWebhook(usize, usize),
     /// Executes a step at the provider.
     ExecuteStep(usize, ProviderMode),
     /// Delivers a result, possibly to be delivered again.
     DeliverResult(usize, bool),
-    /// Expires an order.
+    /// Fires the expiry timer of an order or of an edit.
     Expire(usize),
     SetStock(i64),
 }
@@ -52,7 +52,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderMode::Declines),
     ];
     prop_oneof![
-        4 => (0..4u32, 0..3u32).prop_map(|(units_of_a, units_of_b)| RandomAction::Order { units_of_a, units_of_b }),
+        4 => (0..4u32, 0..3u32).prop_map(|(units_of_a, units_of_b)| RandomAction::CreateOrder { units_of_a, units_of_b }),
         2 => (0..50usize).prop_map(RandomAction::Cancel),
         1 => (0..50usize).prop_map(RandomAction::Delete),
         1 => (0..50usize).prop_map(RandomAction::Restore),
@@ -60,9 +60,9 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => (0..50usize).prop_map(RandomAction::CancelEdit),
         2 => (0..50usize, 1..500i64).prop_map(|(order_index, amount)| RandomAction::Refund(order_index, amount)),
         3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order_index, units_of_a, units_of_b)| RandomAction::Ship { order_index, units_of_a, units_of_b }),
-        4 => (0..50usize, 0..6usize).prop_map(|(order_index, update_index)| RandomAction::Webhook(order_index, update_index)),
+        4 => (0..50usize, 0..6usize).prop_map(|(order_index, update_index)| RandomAction::ShipperWebhook(order_index, update_index)),
         8 => (0..50usize, mode).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
-        8 => (0..50usize, any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
+        8 => (0..50usize, any::<bool>()).prop_map(|(result_index, stays_in_flight)| RandomAction::DeliverResult(result_index, stays_in_flight)),
         1 => (0..50usize).prop_map(RandomAction::Expire),
         1 => (0..30i64).prop_map(RandomAction::SetStock),
     ]
@@ -76,7 +76,7 @@ fn element_at<T: Clone>(elements: &[T], index: usize) -> Option<T> {
 #[expect(clippy::too_many_lines, reason = "one arm per action")]
 fn apply_action(shop: &mut Shop, order_ids: &mut Vec<OrderId>, random_action: RandomAction) {
     match random_action {
-        RandomAction::Order {
+        RandomAction::CreateOrder {
             units_of_a,
             units_of_b,
         } => {
@@ -151,7 +151,7 @@ fn apply_action(shop: &mut Shop, order_ids: &mut Vec<OrderId>, random_action: Ra
                 ship_units(shop, id, units_of_a, units_of_b);
             }
         }
-        RandomAction::Webhook(order_index, update_index) => {
+        RandomAction::ShipperWebhook(order_index, update_index) => {
             if let (Some(id), Some(update)) = (
                 element_at(order_ids, order_index),
                 element_at(&ShipmentUpdate::ALL, update_index),
@@ -164,10 +164,10 @@ fn apply_action(shop: &mut Shop, order_ids: &mut Vec<OrderId>, random_action: Ra
                 shop.execute_step(&key, mode);
             }
         }
-        RandomAction::DeliverResult(result_index, is_repeated) => {
+        RandomAction::DeliverResult(result_index, stays_in_flight) => {
             if !shop.step_results.is_empty() {
                 let result_index = result_index % shop.step_results.len();
-                shop.deliver_result(result_index, is_repeated);
+                shop.deliver_result(result_index, stays_in_flight);
             }
         }
         RandomAction::Expire(order_index) => {
@@ -296,14 +296,14 @@ fn ship_units(shop: &mut Shop, id: OrderId, units_of_a: u32, units_of_b: u32) {
             .map(|item| item.quantity.get())
             .sum()
     };
-    let expected_units = match (is_possible, units_of_a + units_of_b) {
+    let expected_shipped_units = match (is_possible, units_of_a + units_of_b) {
         (false, _) => 0,
         (true, 0) => reserved_units(&order_before),
         (true, named_units) => named_units,
     };
     assert_eq!(
         reserved_units(&order_before) - reserved_units(order_after),
-        expected_units
+        expected_shipped_units
     );
 }
 

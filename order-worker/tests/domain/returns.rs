@@ -98,11 +98,12 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     assert_eq!(created_return["refund_amount"], 200);
     assert_eq!(created_return["items"], items);
     let return_id = created_return["id"].as_str().unwrap();
-    let receipt = json!({"items": [
+    let receive_body = json!({"items": [
         {"sku": "A", "quantity": 1, "restock": true, "warehouse": "outlet"},
         {"sku": "A", "quantity": 1, "restock": false},
     ], "fee": 30});
-    let (code, message) = refusal_code_and_message(shop.receive_return(return_id, receipt.clone()));
+    let (code, message) =
+        refusal_code_and_message(shop.receive_return(return_id, receive_body.clone()));
     assert_eq!(code, Code::InvalidState);
     assert!(
         message.contains("requested") && message.contains("approved"),
@@ -110,7 +111,9 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     );
     shop.execute_request("return.approve", json!({ "id": return_id }))
         .unwrap();
-    let received_return = shop.receive_return(return_id, receipt.clone()).unwrap();
+    let received_return = shop
+        .receive_return(return_id, receive_body.clone())
+        .unwrap();
     assert_eq!(received_return["status"], "received");
     assert_eq!(received_return["refund_amount"], 170);
     assert_eq!(received_return["fee"], 30);
@@ -121,7 +124,7 @@ fn return_goes_from_request_to_receipt_with_restock_and_fee() {
     assert_eq!(shop.order_payments[&id].refunded, 170);
     shop.check_settled();
     // Nothing is received twice, and the fee is not refunded by a later rule.
-    let (code, message) = refusal_code_and_message(shop.receive_return(return_id, receipt));
+    let (code, message) = refusal_code_and_message(shop.receive_return(return_id, receive_body));
     assert_eq!(code, Code::InvalidState);
     assert!(message.contains("is received"), "{message}");
     shop.apply_webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -181,9 +184,9 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.run_until_settled();
-    let new_request = |units: u32| json!({"id": id, "items": [{"sku": "A", "quantity": units}]});
+    let return_body = |units: u32| json!({"id": id, "items": [{"sku": "A", "quantity": units}]});
     let (code, message) =
-        refusal_code_and_message(shop.execute_request("return.create", new_request(1)));
+        refusal_code_and_message(shop.execute_request("return.create", return_body(1)));
     assert_eq!(code, Code::InvalidState);
     assert!(message.contains("nothing was shipped"), "{message}");
     let shipment_of_two = json!({"id": id, "items": [{"sku": "A", "quantity": 2}]});
@@ -191,7 +194,7 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
         .unwrap();
     shop.run_until_settled();
     let (_, message) =
-        refusal_code_and_message(shop.execute_request("return.create", new_request(3)));
+        refusal_code_and_message(shop.execute_request("return.create", return_body(3)));
     assert!(
         message.contains("/items/0/quantity: only 2 units of A"),
         "{message}"
@@ -204,7 +207,7 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
         .create_approved_return(id, json!([{"sku": "A", "quantity": 2}]))
         .unwrap();
     let (_, message) =
-        refusal_code_and_message(shop.execute_request("return.create", new_request(1)));
+        refusal_code_and_message(shop.execute_request("return.create", return_body(1)));
     assert!(message.contains("only 0 units of A"), "{message}");
     let three_received_units = json!([{"sku": "A", "quantity": 2, "restock": true}, {"sku": "A", "quantity": 1, "restock": false}]);
     let (_, message) = refusal_code_and_message(
@@ -218,10 +221,10 @@ fn units_are_returned_once_and_only_if_they_were_shipped() {
     let one_received_unit = json!([{"sku": "A", "quantity": 1, "restock": true}]);
     shop.receive_return(&return_id, json!({ "items": one_received_unit }))
         .unwrap();
-    shop.execute_request("return.create", new_request(1))
+    shop.execute_request("return.create", return_body(1))
         .unwrap();
     let (_, message) =
-        refusal_code_and_message(shop.execute_request("return.create", new_request(1)));
+        refusal_code_and_message(shop.execute_request("return.create", return_body(1)));
     assert!(message.contains("only 0 units of A"), "{message}");
 }
 
@@ -392,7 +395,10 @@ fn nothing_is_refunded_that_was_not_captured() {
     assert!(message.contains("100 minor units"), "{message}");
     shop.run_until_settled();
     // The capture of B fails for good and is discarded.
-    shop.order_payments.get_mut(&id).unwrap().is_closed = true;
+    shop.order_payments
+        .get_mut(&id)
+        .unwrap()
+        .is_closed_for_captures = true;
     shop.execute_request("shipment.create", new_shipment("B"))
         .unwrap();
     shop.run_until_settled();
@@ -452,11 +458,11 @@ fn open_return_keeps_the_order_open_and_texts_are_erased_with_it() {
 #[test]
 fn order_whose_units_have_all_come_back_is_over_without_a_report_of_the_carrier() {
     let (mut shop, id) = shop_with_shipped_order(&[("A", 2), ("B", 1)]);
-    for (sku, units, is_over) in [("A", 2, false), ("B", 1, true)] {
+    for (sku, units, can_be_deleted) in [("A", 2, false), ("B", 1, true)] {
         shop.return_units(id, sku, units).unwrap();
         shop.run_until_settled();
         let delete_result = shop.execute_request("order.delete", json!({"id": id}));
-        assert_eq!(delete_result.is_ok(), is_over, "{delete_result:?}");
+        assert_eq!(delete_result.is_ok(), can_be_deleted, "{delete_result:?}");
     }
 }
 
@@ -564,20 +570,20 @@ proptest! {
     #[test]
     fn returns_refunds_and_returned_shipments_add_up(
         lines in vec((1..5_u32, 0..700_i64, 0..1_000_i64, 0..1_000_i64), 1..4),
-        order_discount in 0..1_000_i64,
+        order_discount_share in 0..1_000_i64,
         shipping in prop::option::of((0..900_i64, 0..1_000_i64)),
         tax_included: bool,
-        is_exact: bool,
-        ends_with_carrier: bool,
+        refunds_exactly: bool,
+        carrier_returns_rest: bool,
         actions in vec((0..9_u32, 0..3_usize, 1..3_u32, 0..4_u32), 0..16),
     ) {
         let stock = [("A", "east", 2), ("A", "west", 3), ("B", "west", 1), ("B", "east", 4), ("C", "east", 5)];
         let mut shop = Shop::with_stock(&stock);
-        let body = random_body(&lines, order_discount, shipping, tax_included);
+        let body = random_body(&lines, order_discount_share, shipping, tax_included);
         let id = shop.create_priced_order(body).unwrap();
         let order_json = shop.working_set.orders[&id].represent([]);
         shop.run_until_settled();
-        let mut refunded_lines = BTreeMap::<String, i64>::new();
+        let mut refunded_by_sku = BTreeMap::<String, i64>::new();
         for (action_number, sku_index, quantity, variant) in actions {
             let sku = ["A", "B", "C"][sku_index];
             let items = json!([{"sku": sku, "quantity": quantity}]);
@@ -587,13 +593,13 @@ proptest! {
                 }
                 2 => {
                     if let Ok(amount) = shop.refund(id, json!({"items": items})) {
-                        *refunded_lines.entry(sku.to_owned()).or_default() += amount;
+                        *refunded_by_sku.entry(sku.to_owned()).or_default() += amount;
                     }
                 }
                 3 if variant == 0 => {
                     let _ = shop.refund(id, json!({"shipping": true}));
                 }
-                3 if !is_exact => {
+                3 if !refunds_exactly => {
                     let _ = shop.refund(id, json!({"amount": 37 * quantity}));
                 }
                 4 | 5 => {
@@ -627,17 +633,17 @@ proptest! {
                     if variant == 2 {
                         received_item["warehouse"] = json!("outlet");
                     }
-                    let mut receipt = json!({ "items": [received_item] });
-                    match (is_exact, variant) {
-                        (false, 1) => receipt["fee"] = json!(11),
-                        (false, 2) => receipt["refund"] = json!("none"),
-                        (false, 3) => receipt["refund"] = json!({"amount": 53}),
+                    let mut receive_body = json!({ "items": [received_item] });
+                    match (refunds_exactly, variant) {
+                        (false, 1) => receive_body["fee"] = json!(11),
+                        (false, 2) => receive_body["refund"] = json!("none"),
+                        (false, 3) => receive_body["refund"] = json!({"amount": 53}),
                         _ => {}
                     }
-                    if let Ok(received_return) = shop.receive_return(&return_id, receipt) {
+                    if let Ok(received_return) = shop.receive_return(&return_id, receive_body) {
                         let items = received_return["received"].as_array().unwrap();
                         let refunded_value: i64 = items.iter().map(|item| item["value"].as_i64().unwrap()).sum();
-                        *refunded_lines.entry(sku).or_default() += refunded_value;
+                        *refunded_by_sku.entry(sku).or_default() += refunded_value;
                     }
                 }
             }
@@ -646,7 +652,7 @@ proptest! {
             check_units_and_stock(&shop, id, 15);
             let order = &shop.working_set.orders[&id];
             prop_assert!(order.payment.refunded <= order.payment.captured);
-            for (sku, refunded_amount) in &refunded_lines {
+            for (sku, refunded_amount) in &refunded_by_sku {
                 let lines_of_sku = order_json.items.iter().filter(|line| line.sku.as_str() == *sku);
                 let lines_total: i64 = lines_of_sku.map(|line| line.total).sum();
                 prop_assert!(*refunded_amount <= lines_total, "{sku}: {refunded_amount} of {lines_total}");
@@ -659,7 +665,7 @@ proptest! {
             let cancellation = json!({"id": open_return.id});
             shop.execute_request("return.cancel", cancellation).unwrap();
         }
-        if ends_with_carrier {
+        if carrier_returns_rest {
             let _ = shop.apply_webhook(id, ShipmentUpdate::Returned);
         } else {
             for sku in ["A", "B", "C"] {
@@ -676,7 +682,7 @@ proptest! {
         let order = &shop.working_set.orders[&id];
         prop_assert_eq!(order.payment.captured, order.total);
         prop_assert!(order.payment.refunded <= order.total);
-        if is_exact {
+        if refunds_exactly {
             prop_assert_eq!(order.payment.refunded, order.total);
         }
         prop_assert!(order.returns.iter().all(|order_return| !order_return.status.is_open()));

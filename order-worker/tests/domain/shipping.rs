@@ -400,15 +400,15 @@ fn items_are_shipped_from_the_named_warehouse() {
         .unwrap_err();
     assert_eq!(refusal.code, Code::InvalidRequest);
     // The warehouse has one unit more than is reserved for the order.
-    let items =
+    let shipment_from_east =
         |quantity: u32| json!({"warehouse": "east", "items": [{"sku": "A", "quantity": quantity}]});
     for excess_quantity in [3, 7] {
         let failure = shop
-            .create_shipment(id, items(excess_quantity))
+            .create_shipment(id, shipment_from_east(excess_quantity))
             .unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{failure}");
     }
-    shop.create_shipment(id, items(2)).unwrap();
+    shop.create_shipment(id, shipment_from_east(2)).unwrap();
     assert_eq!(
         (shop.stock_level("A", "east"), shop.stock_level("A", "west")),
         ((0, 0), (5, 4))
@@ -475,7 +475,7 @@ enum RandomAction {
         tracking_suffix: u8,
         warehouse_index: u8,
     },
-    Update {
+    UpdateShipment {
         update_index: usize,
         shipment_index: Option<usize>,
         tracking_suffix: Option<u8>,
@@ -488,13 +488,13 @@ enum RandomAction {
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
     let shipment_index = proptest::option::weighted(0.3, 0_usize..4);
-    let number_strategy = proptest::option::weighted(0.7, 0_u8..4);
+    let tracking_suffix_strategy = proptest::option::weighted(0.7, 0_u8..4);
     prop_oneof![
         3 => (0_u8..2, 1_u32..4, 0_u8..3, 0_u8..3).prop_map(|(sku_index, quantity, tracking_suffix, warehouse_index)| {
             RandomAction::Ship { sku_index, quantity, tracking_suffix, warehouse_index }
         }),
-        5 => (0_usize..6, shipment_index, number_strategy)
-            .prop_map(|(update_index, shipment_index, tracking_suffix)| RandomAction::Update { update_index, shipment_index, tracking_suffix }),
+        5 => (0_usize..6, shipment_index, tracking_suffix_strategy)
+            .prop_map(|(update_index, shipment_index, tracking_suffix)| RandomAction::UpdateShipment { update_index, shipment_index, tracking_suffix }),
         1 => (0_usize..4).prop_map(RandomAction::CancelShipment),
         1 => Just(RandomAction::CancelRemaining),
         4 => any::<usize>().prop_map(RandomAction::ExecuteStep),
@@ -525,7 +525,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             }
             let _ = shop.create_shipment(id, body);
         }
-        RandomAction::Update {
+        RandomAction::UpdateShipment {
             update_index,
             shipment_index,
             tracking_suffix,
@@ -562,17 +562,17 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                     "{shipment:?}"
                 );
             }
-            let new_shipments = order_after
+            let new_shipment_count = order_after
                 .shipments
                 .iter()
                 .filter(|shipment| is_new(shipment))
                 .count();
             let may_create_shipment = named_shipment_id.is_none()
                 && (tracking_suffix.is_none() || update == ShipmentUpdate::Shipped);
-            assert!(may_create_shipment || new_shipments == 0);
+            assert!(may_create_shipment || new_shipment_count == 0);
             let is_known_shipment = order_before.shipments.iter().any(is_named);
             assert!(
-                update_result.is_err() || is_known_shipment || new_shipments > 0,
+                update_result.is_err() || is_known_shipment || new_shipment_count > 0,
                 "an update of an unknown shipment was accepted"
             );
             if update_result.is_err() {
@@ -589,12 +589,12 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
         }
         RandomAction::CancelRemaining => {
             let cancellation = shop.execute_request("order.cancel_remaining", json!({"id": id}));
-            let is_in_parts = order_before.status == OrderStatus::Processing
+            let is_partly_shipped = order_before.status == OrderStatus::Processing
                 && order_before.shipped_shipments().next().is_some()
                 && !order_before.reserved_items.is_empty();
             assert_eq!(
                 cancellation.is_ok(),
-                is_in_parts || !order_before.cancelled_items().is_empty()
+                is_partly_shipped || !order_before.cancelled_items().is_empty()
             );
         }
         RandomAction::ExecuteStep(step_index) => {
@@ -606,9 +606,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 );
             }
         }
-        RandomAction::DeliverResult(step_index) => {
+        RandomAction::DeliverResult(result_index) => {
             if !shop.step_results.is_empty() {
-                shop.deliver_result(step_index % shop.step_results.len(), false);
+                shop.deliver_result(result_index % shop.step_results.len(), false);
             }
         }
     }

@@ -39,8 +39,8 @@ pub(crate) struct ProviderPayment {
     pub(crate) refunded: i64,
     pub(crate) is_voided: bool,
     pub(crate) awaits_action: bool,
-    /// Whether the last capture was made, which releases the rest.
-    pub(crate) is_closed: bool,
+    /// Whether nothing more can be captured: the last capture was made, or the rest of the authorization has expired.
+    pub(crate) is_closed_for_captures: bool,
     is_declined: bool,
     amount: i64,
 }
@@ -107,7 +107,7 @@ pub(crate) struct Shop {
     /// Whether the provider supports partial captures.
     pub(crate) captures_in_parts: bool,
     /// Whether the provider creates a payment before confirming it.
-    pub(crate) does_prepare: bool,
+    pub(crate) prepares_payments: bool,
     /// Whether returned shipments are refunded automatically.
     pub(crate) refunds_returns: bool,
     /// Whether new orders need approval.
@@ -147,7 +147,7 @@ impl Shop {
             customer_id: String::new(),
             step_results: Vec::new(),
             captures_in_parts: true,
-            does_prepare: false,
+            prepares_payments: false,
             refunds_returns: true,
             needs_approval: false,
             events: Vec::new(),
@@ -388,7 +388,7 @@ impl Shop {
                 declined_result("voided")
             }
             Step::AuthorizePayment | Step::AuthorizeEdit(_)
-                if self.does_prepare && payment_reference.is_none() =>
+                if self.prepares_payments && payment_reference.is_none() =>
             {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
@@ -398,7 +398,7 @@ impl Shop {
             Step::AuthorizePayment | Step::AuthorizeEdit(_)
                 if payment.awaits_action
                     || (mode == ProviderMode::RequiresAction
-                        && self.does_prepare
+                        && self.prepares_payments
                         && payment.authorizations == 0
                         && !payment.is_declined) =>
             {
@@ -450,7 +450,9 @@ impl Shop {
                     requested_amount <= due_amounts.total_to_capture.max(order.payment.captured),
                     "{requested_amount}: {due_amounts:?}"
                 );
-                if payment.is_voided || (payment.is_closed && requested_amount > payment.captured) {
+                if payment.is_voided
+                    || (payment.is_closed_for_captures && requested_amount > payment.captured)
+                {
                     return StepResult::PaymentState(payment_state(order, payment));
                 }
                 assert_eq!(
@@ -460,7 +462,7 @@ impl Shop {
                 let is_last = order.has_nothing_to_ship();
                 if self.captures_in_parts || is_last || requested_amount == payment.amount {
                     payment.captured = payment.captured.max(requested_amount);
-                    payment.is_closed |= is_last && payment.captured > 0;
+                    payment.is_closed_for_captures |= is_last && payment.captured > 0;
                 }
                 StepResult::Captured {
                     amount: payment.captured,
@@ -515,11 +517,11 @@ impl Shop {
                 payment.is_declined = true;
             }
             ProviderEvent::Expired if is_authorized => payment.is_voided = true,
-            ProviderEvent::Expired if payment.captured > 0 => payment.is_closed = true,
+            ProviderEvent::Expired if payment.captured > 0 => payment.is_closed_for_captures = true,
             ProviderEvent::Captured if is_authorized => payment.captured = payment.amount,
             ProviderEvent::PartlyCaptured(amount) if is_authorized => {
                 payment.captured = amount.min(payment.amount);
-                payment.is_closed = true;
+                payment.is_closed_for_captures = true;
             }
             ProviderEvent::Refunded(amount) => {
                 payment.refunded = (payment.refunded + amount).min(payment.captured);
@@ -543,10 +545,10 @@ impl Shop {
             .unwrap();
     }
 
-    /// Delivers a result; with `is_repeated` it can be delivered again.
-    pub(crate) fn deliver_result(&mut self, result_index: usize, is_repeated: bool) {
+    /// Delivers a result; with `stays_in_flight` it can be delivered again.
+    pub(crate) fn deliver_result(&mut self, result_index: usize, stays_in_flight: bool) {
         let (key, attempt, result) = self.step_results[result_index].clone();
-        if !is_repeated {
+        if !stays_in_flight {
             self.step_results.remove(result_index);
         }
         self.carry_out(&Command::Finish {
@@ -845,14 +847,14 @@ pub(crate) struct DueAmounts {
 impl DueAmounts {
     fn of_order(order: &Order, history: &[Event]) -> Self {
         let (mut due_amounts, mut captured_amount, mut refunded_amount) = (Self::default(), 0, 0);
-        let (mut written_off_amount, mut shipped_shipments) = (0, Vec::new());
+        let (mut written_off_amount, mut shipped_items) = (0, Vec::new());
         for event in history {
             match &event.event_data {
                 EventData::ShipmentShipped { items, .. } => {
-                    let price_before = price_of_items(order, &shipped_shipments);
-                    shipped_shipments.extend_from_slice(items);
+                    let price_before = price_of_items(order, &shipped_items);
+                    shipped_items.extend_from_slice(items);
                     due_amounts.total_to_capture +=
-                        price_of_items(order, &shipped_shipments) - price_before;
+                        price_of_items(order, &shipped_items) - price_before;
                 }
                 EventData::PaymentCaptured { amount, .. } => {
                     captured_amount += amount;
@@ -957,7 +959,9 @@ fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
         authorization,
         captured: payment.captured,
         refunded: payment.refunded,
-        is_closed: payment.is_voided || payment.is_closed || payment.captured == payment.amount,
+        is_closed: payment.is_voided
+            || payment.is_closed_for_captures
+            || payment.captured == payment.amount,
         version: order.version,
     }
 }

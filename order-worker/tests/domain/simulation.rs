@@ -89,7 +89,7 @@ impl InProgress {
 #[derive(Debug, Clone, Default)]
 struct Client {
     /// Whether the client retries with an idempotency key. Otherwise only the broker redelivers.
-    has_key: bool,
+    has_idempotency_key: bool,
     has_sent: bool,
     acknowledged_id: Option<OrderId>,
     is_refused: bool,
@@ -110,7 +110,7 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let clients = (0..CLIENT_COUNT).map(|_| Client {
-            has_key: random.chance(60),
+            has_idempotency_key: random.chance(60),
             ..Client::default()
         });
         Self {
@@ -139,7 +139,7 @@ impl Simulation {
             98 => self.commit_batch(worker_index),
             _ => {
                 // The broker loses all messages.
-                self.log.push("wiped".to_owned());
+                self.log.push("the broker lost all messages".to_owned());
                 self.requests.clear();
                 self.step_messages.clear();
             }
@@ -149,12 +149,12 @@ impl Simulation {
     fn send_request(&mut self) {
         let client_index = self.random.random_below(CLIENT_COUNT);
         let client = &mut self.clients[client_index];
-        let may_send = client.has_key || !client.has_sent;
+        let may_send = client.has_idempotency_key || !client.has_sent;
         if client.acknowledged_id.is_some() || client.is_refused || !may_send {
             return;
         }
         client.has_sent = true;
-        let key_origin = if client.has_key {
+        let key_origin = if client.has_idempotency_key {
             KeyOrigin::Client
         } else {
             KeyOrigin::Message
@@ -280,11 +280,11 @@ impl Simulation {
     /// The steps written by the commit, to be published after it.
     fn steps_to_publish(&mut self) -> Vec<StepMessage> {
         let change_set = mem::take(&mut self.shop.working_set.dirty);
-        let put_steps = change_set
+        let written_steps = change_set
             .steps
             .iter()
             .filter_map(|key| self.shop.working_set.steps.get(key));
-        put_steps
+        written_steps
             .filter(|row| !row.is_dead && !row.key.step.is_timer())
             .map(step_message)
             .collect()
@@ -466,8 +466,8 @@ fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
         simulate(seed);
         return;
     }
-    let seeds = setting("SIMULATION_SEEDS").unwrap_or(SEED_COUNT);
-    let order_total: usize = (0..seeds).map(simulate).sum();
-    println!("{seeds} seeds, {order_total} orders: nothing lost, duplicated or stuck");
-    assert!(order_total > 0);
+    let seed_count = setting("SIMULATION_SEEDS").unwrap_or(SEED_COUNT);
+    let total_order_count: usize = (0..seed_count).map(simulate).sum();
+    println!("{seed_count} seeds, {total_order_count} orders: nothing lost, duplicated or stuck");
+    assert!(total_order_count > 0);
 }

@@ -164,9 +164,9 @@ fn given_fields_are_merged_and_recorded_once() {
     let failure = shop.update(id, metadata_patch("b")).unwrap_err();
     assert_eq!(failure.errors().unwrap()[0]["pointer"], "/metadata");
     let address_fields: Vec<_> = (0..20).map(|n| (format!("f{n}"), json!("x"))).collect();
-    let long_address =
+    let patch_with_many_fields =
         json!({"shipping_address": Value::Object(address_fields.into_iter().collect())});
-    let failure = shop.update(id, long_address).unwrap_err();
+    let failure = shop.update(id, patch_with_many_fields).unwrap_err();
     assert_eq!(failure.errors().unwrap()[0]["pointer"], "/shipping_address");
 }
 
@@ -315,10 +315,10 @@ fn late_results_of_an_earlier_replacement_do_not_end_a_later_one() {
     let (mut shop, id) = shop_with_labelled_order();
     shop.change_city(id, "Köln").unwrap();
     shop.execute_named(id, "cancel_shipment:east", ProviderMode::Responds);
-    let first_cancellation = shop.step_results.clone();
+    let first_cancellation_results = shop.step_results.clone();
     shop.run_until_settled();
     shop.change_city(id, "Bonn").unwrap();
-    shop.step_results = first_cancellation;
+    shop.step_results = first_cancellation_results;
     shop.deliver_all_results();
     assert!(shop.has_step(id, "cancel_shipment:east:2"));
     assert!(!shop.has_step(id, "request_shipment:east:3"));
@@ -449,13 +449,13 @@ fn address_is_fixed_once_something_was_shipped_but_the_rest_can_be_changed() {
 #[test]
 fn goods_that_were_shipped_under_the_old_label_are_not_shipped_again() {
     // Before the old label is withdrawn, before the next one is created, and after that.
-    for executed_steps in 0..3 {
+    for executed_step_count in 0..3 {
         let (mut shop, id) = shop_with_labelled_order();
         let old_shipment = shop.stored_order(id).shipments[0].clone();
         shop.change_city(id, "Köln").unwrap();
         for step_name in ["cancel_shipment:east", "request_shipment:east:2"]
             .iter()
-            .take(executed_steps)
+            .take(executed_step_count)
         {
             shop.execute_named(id, step_name, ProviderMode::Responds);
             shop.deliver_all_results();
@@ -478,7 +478,7 @@ fn goods_that_were_shipped_under_the_old_label_are_not_shipped_again() {
             .filter(|(_, label)| !label.is_cancelled)
             .map(|((_, label_id), _)| label_id.to_string())
             .collect();
-        assert_eq!(valid_labels, ["west:2"], "{executed_steps}");
+        assert_eq!(valid_labels, ["west:2"], "{executed_step_count}");
         let unchanged_order = shop.update_shipment(id, "shipped", selector).unwrap();
         assert_eq!(unchanged_order["version"], shop.stored_order(id).version);
         let order = shop.create_shipment(id, json!({})).unwrap();
@@ -571,9 +571,9 @@ fn events_and_orders_without_the_new_fields_are_read() {
 /// A random action of a customer, an operator, the shipper or a worker.
 #[derive(Debug, Clone)]
 enum RandomAction {
-    Move(usize),
+    ChangeCity(usize),
     Ship { sku_index: usize, quantity: u32 },
-    Shipped(usize),
+    ReportShipped(usize),
     CancelOrder,
     CancelShipment(usize),
     ExecuteStep(usize, ProviderMode),
@@ -587,29 +587,29 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderMode::TransientError),
     ];
     prop_oneof![
-        4 => (0_usize..3).prop_map(RandomAction::Move),
+        4 => (0_usize..3).prop_map(RandomAction::ChangeCity),
         1 => (0_usize..2, 1_u32..3).prop_map(|(sku_index, quantity)| RandomAction::Ship { sku_index, quantity }),
-        2 => (0_usize..6).prop_map(RandomAction::Shipped),
+        2 => (0_usize..6).prop_map(RandomAction::ReportShipped),
         1 => Just(RandomAction::CancelOrder),
         1 => (0_usize..6).prop_map(RandomAction::CancelShipment),
         8 => (any::<usize>(), mode_strategy).prop_map(|(step_index, mode)| RandomAction::ExecuteStep(step_index, mode)),
-        8 => (any::<usize>(), any::<bool>()).prop_map(|(result_index, is_repeated)| RandomAction::DeliverResult(result_index, is_repeated)),
+        8 => (any::<usize>(), any::<bool>()).prop_map(|(result_index, stays_in_flight)| RandomAction::DeliverResult(result_index, stays_in_flight)),
     ]
 }
 
 fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
     let order_before = shop.stored_order(id).clone();
     match random_action {
-        RandomAction::Move(city_index) => {
+        RandomAction::ChangeCity(city_index) => {
             let update_result = shop.change_city(id, ["Berlin", "Köln", "Bonn"][*city_index]);
             let is_open = matches!(
                 order_before.status,
                 OrderStatus::Pending | OrderStatus::Processing
             );
-            let may_move = is_open && order_before.shipped_shipments().next().is_none();
+            let may_change_address = is_open && order_before.shipped_shipments().next().is_none();
             let is_same = order_before.shipping_address == shop.stored_order(id).shipping_address;
             assert!(
-                update_result.is_ok() == may_move || is_same,
+                update_result.is_ok() == may_change_address || is_same,
                 "{update_result:?}"
             );
         }
@@ -621,7 +621,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             let item = json!({"sku": sku, "quantity": quantity});
             let _ = shop.create_shipment(id, json!({"items": [item]}));
         }
-        RandomAction::Shipped(shipment_index) => {
+        RandomAction::ReportShipped(shipment_index) => {
             if let Some(shipment) = order_before.shipments.get(*shipment_index) {
                 let selector = json!({"shipment_id": shipment.id});
                 let _ = shop.update_shipment(id, "shipped", selector);
@@ -642,9 +642,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
                 shop.execute_step(&due_steps[step_index % due_steps.len()], *mode);
             }
         }
-        RandomAction::DeliverResult(result_index, is_repeated) => {
+        RandomAction::DeliverResult(result_index, stays_in_flight) => {
             if !shop.step_results.is_empty() {
-                shop.deliver_result(result_index % shop.step_results.len(), *is_repeated);
+                shop.deliver_result(result_index % shop.step_results.len(), *stays_in_flight);
             }
         }
     }
@@ -679,7 +679,7 @@ proptest! {
             prop_assert!(is_valid_label(&order.label_id(warehouse)), "{:?}", shipment);
         }
         let is_shipped_or_cancelled = random_actions.iter().any(|action| {
-            !matches!(action, RandomAction::Move(_) | RandomAction::ExecuteStep(..) | RandomAction::DeliverResult(..))
+            !matches!(action, RandomAction::ChangeCity(_) | RandomAction::ExecuteStep(..) | RandomAction::DeliverResult(..))
         });
         if !is_shipped_or_cancelled {
             prop_assert_eq!(count_unlabelled_items(order), 0);

@@ -242,7 +242,7 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
     let endpoint_id = fixture
         .create_endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let (failing_delivery, good_delivery) = (
+    let (failing_delivery_id, successful_delivery_id) = (
         fixture.create_delivery(endpoint_id),
         fixture.create_delivery(endpoint_id),
     );
@@ -250,25 +250,25 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
     while fixture.now.duration_since(started_at) < SignedDuration::from_hours(20) {
         let Delivery {
             attempt, due_at, ..
-        } = fixture.working_set.deliveries[&failing_delivery].clone();
+        } = fixture.working_set.deliveries[&failing_delivery_id].clone();
         fixture.now = due_at.unwrap();
         fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id,
-                id: failing_delivery,
+                id: failing_delivery_id,
                 attempt,
                 result: failed_response(),
             })
             .unwrap();
     }
-    fixture.attempt_until_ended(good_delivery, &successful_response());
+    fixture.attempt_until_ended(successful_delivery_id, &successful_response());
     assert_eq!(
         fixture.working_set.endpoints[&endpoint_id].failing_since,
         None
     );
-    fixture.attempt_until_ended(failing_delivery, &failed_response());
+    fixture.attempt_until_ended(failing_delivery_id, &failed_response());
     assert_eq!(
-        fixture.working_set.deliveries[&failing_delivery].status,
+        fixture.working_set.deliveries[&failing_delivery_id].status,
         DeliveryStatus::Failed
     );
     assert!(fixture.working_set.endpoints[&endpoint_id].is_enabled);

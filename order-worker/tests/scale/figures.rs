@@ -24,7 +24,7 @@ pub(crate) fn all_orders() -> ListOrders {
     ListOrders::newest(50)
 }
 
-/// The count of all orders.
+/// The filter for the count of all orders.
 fn all_counted_orders() -> CountOrders {
     CountOrders {
         customer_id: None,
@@ -203,7 +203,7 @@ impl Figures {
             durations.push((operation_name, list_duration.await));
         }
         let customer_ids = &sample_database.customer_ids;
-        let names_duration = median_duration(async |sample_number| {
+        let customers_duration = median_duration(async |sample_number| {
             let page_start = sample_number * 10 % (customer_ids.len() - 50);
             let page_ids = &customer_ids[page_start..page_start + 50];
             assert_eq!(
@@ -211,17 +211,17 @@ impl Figures {
                 page_ids.len()
             );
         });
-        durations.push(("customers of a page of orders", names_duration.await));
+        durations.push(("customers of a page of orders", customers_duration.await));
         let count_filter = all_counted_orders();
         let count_duration = median_duration(async |_| {
             store.count_orders(&count_filter).await.unwrap();
         });
         durations.push(("count by status", count_duration.await));
-        let sweep_duration = median_duration(async |_| {
+        let claim_duration = median_duration(async |_| {
             store.has_due_step(Timestamp::now()).await.unwrap();
             store.claim_due_steps(Timestamp::now(), 500).await.unwrap();
         });
-        durations.push(("sweep", sweep_duration.await));
+        durations.push(("sweep", claim_duration.await));
         Self {
             order_count,
             durations,

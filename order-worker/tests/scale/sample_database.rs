@@ -261,12 +261,12 @@ impl SampleDatabase {
             LedgerLocation::open(database_url).unwrap();
             let ledger_path = LedgerLocation::path(Path::new(database_path));
             let connection = rusqlite::Connection::open(ledger_path).unwrap();
-            let fill_sql = format!("ATTACH '{database_path}' AS books; {SQLITE_LEDGER}");
+            let fill_sql = format!("ATTACH '{database_path}' AS books; {SQLITE_LEDGER_SQL}");
             connection.execute_batch(&fill_sql).unwrap();
         } else {
             let mut connection = PgConnection::connect(database_url).await.unwrap();
             connection
-                .execute(sqlx::raw_sql(POSTGRES_LEDGER))
+                .execute(sqlx::raw_sql(POSTGRES_LEDGER_SQL))
                 .await
                 .unwrap();
         }
@@ -282,7 +282,7 @@ pub(crate) async fn vacuum(database_url: &str) {
     }
 }
 
-const SQLITE_LEDGER: &str = "
+const SQLITE_LEDGER_SQL: &str = "
     DELETE FROM payments;
     DELETE FROM movements;
     INSERT INTO payments (key, reference, status, amount, currency, captured)
@@ -297,7 +297,7 @@ const SQLITE_LEDGER: &str = "
     SELECT reference, 'capture', 1000 FROM payments WHERE status = 'captured';
 ";
 
-const POSTGRES_LEDGER: &str = "
+const POSTGRES_LEDGER_SQL: &str = "
     TRUNCATE sandbox.payments, sandbox.movements;
     INSERT INTO sandbox.payments (key, reference, status, amount, currency, captured)
     SELECT id || '/authorize_payment', 'scale_' || id,

@@ -35,7 +35,7 @@ pub(crate) async fn run_worker(database_url: &str) {
     let store = Store::open(database_url, None).await.unwrap();
     let (outbox, _relay) = new_outbox();
     let engine = Engine::start(store.clone(), default_rules(), outbox).unwrap();
-    let customer = create_customers(&store, 1).await[0];
+    let customer_id = create_customers(&store, 1).await[0];
     let sku = setting("SCALE_SKU");
     let (sold_count, next_number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let deadline = Instant::now() + Duration::from_secs(RUN_SECONDS);
@@ -53,7 +53,7 @@ pub(crate) async fn run_worker(database_url: &str) {
                 let other_sku = format!("S{}", order_number % SKU_COUNT);
                 let sku = sku.as_deref().unwrap_or(&other_sku);
                 let new_order = json!({
-                    "customer_id": customer, "items": [{"sku": sku, "quantity": 1}],
+                    "customer_id": customer_id, "items": [{"sku": sku, "quantity": 1}],
                 });
                 let reply = engine
                     .decide(command("order.create", new_order), None)
@@ -98,9 +98,10 @@ pub(crate) async fn compare_worker_counts(database_url: &str) {
     println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
     for worker_count in [1, 2, 4] {
-        let spread_rate = run_workers(database_url, worker_count, None) as u64 / RUN_SECONDS;
-        let popular_rate = run_workers(database_url, worker_count, Some("S0")) as u64 / RUN_SECONDS;
-        println!("| {worker_count} workers | {spread_rate} | {popular_rate} |");
+        let many_products_rate = run_workers(database_url, worker_count, None) as u64 / RUN_SECONDS;
+        let single_product_rate =
+            run_workers(database_url, worker_count, Some("S0")) as u64 / RUN_SECONDS;
+        println!("| {worker_count} workers | {many_products_rate} | {single_product_rate} |");
     }
     // All workers sell the last units.
     create_popular_product(&store).await;

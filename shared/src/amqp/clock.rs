@@ -27,10 +27,10 @@ use super::{
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(1);
 /// Smallest difference that is corrected.
 const MIN_CORRECTION: Duration = Duration::from_millis(100);
-/// Smallest difference that is logged as a warning.
+/// A difference that exceeds this by more than the round trip is logged as a warning.
 const WARN_DIFFERENCE: Duration = Duration::from_secs(2);
 /// Maximum number of workers whose clocks are kept; each start of a worker counts as another worker.
-const MAX_WORKERS: usize = 32;
+const MAX_TRACKED_WORKERS: usize = 32;
 
 /// The id of this process as a worker.
 pub(super) fn worker_id() -> &'static str {
@@ -43,7 +43,7 @@ pub(super) fn worker_id() -> &'static str {
 }
 
 /// Reply headers with the worker's id and its current time.
-pub(super) fn worker_time() -> Headers {
+pub(super) fn worker_time_headers() -> Headers {
     Headers::from([
         (header::WORKER.to_owned(), worker_id().to_owned()),
         (
@@ -66,26 +66,27 @@ pub(super) struct WorkerClocks(Mutex<HashMap<String, ClockSample>>);
 
 /// The time at a worker at one instant of this process.
 struct ClockSample {
-    time: Duration,
+    worker_time: Duration,
     measured_at: Instant,
-    is_reported: bool,
+    is_difference_logged: bool,
 }
 
 impl ClockSample {
     /// The worker's current time of day, at most one round trip late.
-    fn now(&self) -> Duration {
-        self.time + self.measured_at.elapsed()
+    fn current_worker_time(&self) -> Duration {
+        self.worker_time + self.measured_at.elapsed()
     }
 }
 
 impl WorkerClocks {
-    /// Records the `time` of `worker` from a reply to a request that was sent `round_trip` ago.
-    pub(super) fn record(&self, worker: &str, time: Duration, round_trip: Duration) {
+    /// Records the `worker_time` of `worker` from a reply to a request that was sent `round_trip` ago.
+    pub(super) fn record(&self, worker: &str, worker_time: Duration, round_trip: Duration) {
         if round_trip > MAX_ROUND_TRIP {
             return;
         }
         let mut samples_by_worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if samples_by_worker.len() >= MAX_WORKERS && !samples_by_worker.contains_key(worker) {
+        if samples_by_worker.len() >= MAX_TRACKED_WORKERS && !samples_by_worker.contains_key(worker)
+        {
             let oldest_sample = samples_by_worker
                 .iter()
                 .min_by_key(|(_, sample)| sample.measured_at);
@@ -93,13 +94,13 @@ impl WorkerClocks {
                 samples_by_worker.remove(&oldest_worker);
             }
         }
-        let was_reported = samples_by_worker
+        let was_difference_logged = samples_by_worker
             .get(worker)
-            .is_some_and(|sample| sample.is_reported);
+            .is_some_and(|sample| sample.is_difference_logged);
         let (own_time, max_difference) = (unix_now(), WARN_DIFFERENCE + round_trip);
-        let is_different = own_time.abs_diff(time) > max_difference;
-        if is_different && !was_reported {
-            let difference_seconds = time.as_secs_f64() - own_time.as_secs_f64();
+        let is_different = own_time.abs_diff(worker_time) > max_difference;
+        if is_different && !was_difference_logged {
+            let difference_seconds = worker_time.as_secs_f64() - own_time.as_secs_f64();
             tracing::warn!(
                 worker,
                 seconds = difference_seconds,
@@ -107,9 +108,9 @@ impl WorkerClocks {
             );
         }
         let sample = ClockSample {
-            time,
+            worker_time,
             measured_at: Instant::now(),
-            is_reported: is_different,
+            is_difference_logged: is_different,
         };
         samples_by_worker.insert(worker.to_owned(), sample);
     }
@@ -121,7 +122,7 @@ impl WorkerClocks {
         let own_time = unix_now();
         let mut deadlines = String::new();
         for (worker, sample) in samples_by_worker.iter() {
-            let remote_time = sample.now();
+            let remote_time = sample.current_worker_time();
             if remote_time.abs_diff(own_time) > MIN_CORRECTION {
                 let separator = if deadlines.is_empty() { "" } else { "," };
                 let deadline = (remote_time + remaining_time).as_millis();

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::topology::{
-    self, Declaration, REQUEST_QUEUE, RequestQueueDeclaration, RequestQueueType,
+    self, DeclarationResult, REQUEST_QUEUE, RequestQueueDeclaration, RequestQueueType,
 };
 
 /// Timeout for TCP connect, handshake and topology together.
@@ -42,10 +42,10 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const DECLARE_INTERVAL: Duration = Duration::from_secs(5);
 /// Time for which a queue counts as unusable after a failed publish, unless a later one succeeds.
 const PUBLISH_FAULT_KEPT: Duration = Duration::from_secs(5);
-/// Interval between declarations while a queue or exchange is missing.
-const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between declarations while a queue or exchange can't be declared.
+const DECLARE_INTERVAL_WITH_FAULTS: Duration = Duration::from_secs(1);
 /// Delay before a requested declaration, so that many requests at once cause only one.
-const REPAIR_DELAY: Duration = Duration::from_millis(50);
+const REQUESTED_DECLARE_DELAY: Duration = Duration::from_millis(50);
 /// The fault recorded for a queue until its consumer has started.
 const STARTING_MESSAGE: &str = "the consumer is starting";
 /// Timeout for opening a channel.
@@ -79,16 +79,16 @@ pub(super) enum Operation {
 struct TopologyState {
     faults_by_name: Mutex<FaultsByName>,
     has_faults: AtomicBool,
-    repair_request: Notify,
+    redeclare_request: Notify,
     /// The type with which this connection declares the request queue; `None`: it does not declare it.
     request_queue_type: Option<RequestQueueType>,
     /// Whether the request queue exists with the other type.
-    has_other_type: AtomicBool,
+    request_queue_has_other_type: AtomicBool,
 }
 
 type FaultsByName = BTreeMap<(String, Operation), RecordedFault>;
 
-/// Why a queue or exchange can't be used, and when that was last seen.
+/// The reason why a queue or exchange can't be used, and the time at which that was last seen.
 struct RecordedFault {
     reason: String,
     seen_at: Instant,
@@ -101,39 +101,55 @@ impl TopologyState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_fault(&self, name: &str, operation: Operation, reason: String) {
+    fn set_fault(&self, fault_name: &str, operation: Operation, reason: String) {
         let mut faults = self.faults();
         let fault = RecordedFault {
             reason: reason.clone(),
             seen_at: Instant::now(),
         };
-        let previous_fault = faults.insert((name.to_owned(), operation), fault);
+        let previous_fault = faults.insert((fault_name.to_owned(), operation), fault);
         if previous_fault.is_none_or(|previous_fault| previous_fault.reason == STARTING_MESSAGE)
             && reason != STARTING_MESSAGE
         {
-            tracing::warn!(name, ?operation, reason, "queue or exchange is unusable");
+            tracing::warn!(
+                name = fault_name,
+                ?operation,
+                reason,
+                "queue or exchange is unusable"
+            );
         }
         self.has_faults.store(true, Ordering::Release);
     }
 
-    fn clear_fault(&self, name: &str, operation: Operation) {
+    fn clear_fault(&self, fault_name: &str, operation: Operation) {
         if !self.has_faults.load(Ordering::Acquire) {
             return;
         }
         let mut faults = self.faults();
-        let fault = faults.remove(&(name.to_owned(), operation));
+        let fault = faults.remove(&(fault_name.to_owned(), operation));
         if fault.is_some_and(|fault| fault.reason != STARTING_MESSAGE) {
-            tracing::info!(name, ?operation, "queue or exchange is usable again");
+            tracing::info!(
+                name = fault_name,
+                ?operation,
+                "queue or exchange is usable again"
+            );
         }
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
     }
 
-    /// How to declare the request queue. A queue of the other type is examined again only when the connection
-    /// opens or something is missing (`is_repair`): the broker would log each attempt as an error.
-    fn request_queue(&self, is_repair: bool) -> RequestQueueDeclaration {
+    /// The declaration of the request queue. A queue of the other type is examined again only when the connection
+    /// opens or a declaration is requested (`declare_despite_other_type`): the broker would log each attempt as an
+    /// error.
+    fn request_queue_declaration(
+        &self,
+        declare_despite_other_type: bool,
+    ) -> RequestQueueDeclaration {
         match self.request_queue_type {
             None => RequestQueueDeclaration::Omitted,
-            Some(queue_type) if is_repair || !self.has_other_type.load(Ordering::Acquire) => {
+            Some(queue_type)
+                if declare_despite_other_type
+                    || !self.request_queue_has_other_type.load(Ordering::Acquire) =>
+            {
                 RequestQueueDeclaration::Create(queue_type)
             }
             Some(queue_type) => RequestQueueDeclaration::KeepExisting(queue_type),
@@ -142,10 +158,15 @@ impl TopologyState {
 
     /// Records whether the request queue exists with the other type. Requests are answered from it all the same:
     /// workers with different settings, as during a change of the setting, must not stop each other.
-    fn record_type(&self, has_other_type: bool) {
-        let had_other_type = self.has_other_type.swap(has_other_type, Ordering::AcqRel);
+    fn record_request_queue_type(&self, request_queue_has_other_type: bool) {
+        let had_other_type = self
+            .request_queue_has_other_type
+            .swap(request_queue_has_other_type, Ordering::AcqRel);
         match (had_other_type, self.other_type_message()) {
-            (false, Some(message)) => tracing::warn!("{message}"),
+            (false, Some(message)) => tracing::warn!(
+                reason = message,
+                "{REQUEST_QUEUE} has another type than REQUEST_QUEUE_TYPE"
+            ),
             (true, None) => tracing::info!("{REQUEST_QUEUE} has the configured type now"),
             _ => {}
         }
@@ -153,45 +174,51 @@ impl TopologyState {
 
     fn other_type_message(&self) -> Option<String> {
         let queue_type = self.request_queue_type?;
-        let has_other_type = self.has_other_type.load(Ordering::Acquire);
-        has_other_type.then(|| {
+        let request_queue_has_other_type =
+            self.request_queue_has_other_type.load(Ordering::Acquire);
+        request_queue_has_other_type.then(|| {
             format!(
                 "{REQUEST_QUEUE} is a {} queue, but REQUEST_QUEUE_TYPE={queue_type}: it is used as it is until \
                  `order-worker migrate-request-queue` replaces it",
-                queue_type.other()
+                queue_type.other_type()
             )
         })
     }
 
     /// Records the result of a declaration: the queues and exchanges that failed, while all others are usable.
-    fn record_declaration(&self, declaration: &Declaration) {
-        if let Some(has_other_type) = declaration.has_other_type {
-            self.record_type(has_other_type);
+    fn record_declaration(&self, declaration: &DeclarationResult) {
+        if let Some(request_queue_has_other_type) = declaration.request_queue_has_other_type {
+            self.record_request_queue_type(request_queue_has_other_type);
         }
         let declare_faults = &declaration.faults;
-        let failed_names: Vec<_> = declare_faults.iter().map(|fault| fault.name).collect();
+        let failed_names: Vec<_> = declare_faults
+            .iter()
+            .map(|fault| fault.queue_or_exchange)
+            .collect();
         let now = Instant::now();
-        let repaired_keys: Vec<(String, Operation)> = self
+        let cleared_fault_keys: Vec<(String, Operation)> = self
             .faults()
             .iter()
             .filter(|((name, operation), fault)| {
-                let is_repaired = match operation {
+                let is_clearable = match operation {
                     Operation::Declare => true,
                     // A queue can be declared and still refuse messages, so a failed publish counts for a while.
                     // Waiting for a successful one would keep an idle process unready.
                     Operation::Publish => now.duration_since(fault.seen_at) >= PUBLISH_FAULT_KEPT,
                     Operation::Consume => false,
                 };
-                is_repaired && topology::is_declared(name) && !failed_names.contains(&name.as_str())
+                is_clearable
+                    && topology::is_declared(name)
+                    && !failed_names.contains(&name.as_str())
             })
             .map(|(fault_key, _)| fault_key.clone())
             .collect();
-        for (name, operation) in repaired_keys {
+        for (name, operation) in cleared_fault_keys {
             self.clear_fault(&name, operation);
         }
         for fault in declare_faults {
             let reason = format!("{:#}", fault.error);
-            self.set_fault(fault.name, Operation::Declare, reason);
+            self.set_fault(fault.queue_or_exchange, Operation::Declare, reason);
         }
     }
 }
@@ -203,12 +230,12 @@ pub struct BrokerUnavailable(pub String);
 
 impl Broker {
     /// Starts connecting to one of `urls` (comma-separated: the nodes of a cluster) and returns at once.
-    /// `name` is the connection name shown by the broker.
+    /// The broker shows `connection_name`.
     ///
     /// # Errors
     /// When a URL is not an AMQP URL.
-    pub fn start(urls: &str, name: &str) -> anyhow::Result<Self> {
-        Self::start_with(urls, name, TopologyState::default())
+    pub fn start(urls: &str, connection_name: &str) -> anyhow::Result<Self> {
+        Self::start_with(urls, connection_name, TopologyState::default())
     }
 
     /// As [`Self::start`], for the workers' connection that declares the request queue.
@@ -217,17 +244,21 @@ impl Broker {
     /// When a URL is not an AMQP URL.
     pub fn start_for_requests(
         urls: &str,
-        name: &str,
+        connection_name: &str,
         queue_type: RequestQueueType,
     ) -> anyhow::Result<Self> {
         let topology = TopologyState {
             request_queue_type: Some(queue_type),
             ..TopologyState::default()
         };
-        Self::start_with(urls, name, topology)
+        Self::start_with(urls, connection_name, topology)
     }
 
-    fn start_with(urls: &str, name: &str, topology: TopologyState) -> anyhow::Result<Self> {
+    fn start_with(
+        urls: &str,
+        connection_name: &str,
+        topology: TopologyState,
+    ) -> anyhow::Result<Self> {
         let nodes = urls
             .split(',')
             .map(parse_node)
@@ -240,7 +271,7 @@ impl Broker {
         let topology = Arc::new(topology);
         let supervision_task = supervise(
             nodes,
-            name.to_owned(),
+            connection_name.to_owned(),
             state_sender,
             Arc::clone(&topology),
             stop,
@@ -270,28 +301,29 @@ impl Broker {
     /// Records that `operation` on a queue or exchange failed, and requests a declaration of the topology.
     pub(super) fn record_failure(
         &self,
-        name: &str,
+        queue_or_exchange: &str,
         operation: Operation,
         reason: impl Into<String>,
     ) {
-        self.topology.set_fault(name, operation, reason.into());
-        self.topology.repair_request.notify_one();
+        self.topology
+            .set_fault(queue_or_exchange, operation, reason.into());
+        self.topology.redeclare_request.notify_one();
     }
 
-    /// Records that a consumer of `name` is starting: until it has started, the queue counts as unusable.
-    pub fn consumer_starting(&self, name: &str) {
+    /// Records that a consumer of `queue` is starting: until it has started, the queue counts as unusable.
+    pub fn consumer_starting(&self, queue: &str) {
         self.topology
-            .set_fault(name, Operation::Consume, STARTING_MESSAGE.to_owned());
+            .set_fault(queue, Operation::Consume, STARTING_MESSAGE.to_owned());
     }
 
     /// Records that `operation` on a queue or exchange succeeded.
-    pub(super) fn record_success(&self, name: &str, operation: Operation) {
-        self.topology.clear_fault(name, operation);
+    pub(super) fn record_success(&self, queue_or_exchange: &str, operation: Operation) {
+        self.topology.clear_fault(queue_or_exchange, operation);
     }
 
     /// Requests a declaration of the topology, because a queue or exchange seems to be missing.
-    pub(super) fn repair(&self) {
-        self.topology.repair_request.notify_one();
+    pub(super) fn request_redeclaration(&self) {
+        self.topology.redeclare_request.notify_one();
     }
 
     /// Closes the connection after flushing what was written to it. It is not reopened.
@@ -445,8 +477,12 @@ async fn connect(
     let connection = Connection::connect_uri(uri.clone(), properties)
         .await
         .context("can't connect")?;
-    let mut declaration = topology::declare(&connection, topology.request_queue(true)).await?;
-    let fault_index = declaration.faults.iter().position(|fault| !fault.is_down);
+    let mut declaration =
+        topology::declare(&connection, topology.request_queue_declaration(true)).await?;
+    let fault_index = declaration
+        .faults
+        .iter()
+        .position(|fault| !fault.is_node_down);
     if let Some(fault_index) = fault_index {
         return Err(declaration.faults.swap_remove(fault_index).error);
     }
@@ -460,17 +496,19 @@ async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Inf
     const BROKER_FAULT_NAME: &str = "broker";
     let mut declare_delay = DECLARE_INTERVAL;
     loop {
-        let repair_request = time::timeout(declare_delay, topology.repair_request.notified()).await;
-        let is_repair = repair_request.is_ok();
-        if is_repair {
-            time::sleep(REPAIR_DELAY).await;
+        let redeclare_request =
+            time::timeout(declare_delay, topology.redeclare_request.notified()).await;
+        let is_requested = redeclare_request.is_ok();
+        if is_requested {
+            time::sleep(REQUESTED_DECLARE_DELAY).await;
         }
         // A broker low on memory or disk reads nothing from connections that publish.
         if connection.status().blocked() {
             continue;
         }
-        declare_delay = REPAIR_INTERVAL;
-        let declaring = topology::declare(connection, topology.request_queue(is_repair));
+        declare_delay = DECLARE_INTERVAL_WITH_FAULTS;
+        let declaring =
+            topology::declare(connection, topology.request_queue_declaration(is_requested));
         match time::timeout(CONNECT_TIMEOUT, declaring).await {
             Ok(Ok(declaration)) => {
                 topology.clear_fault(BROKER_FAULT_NAME, Operation::Declare);

@@ -106,7 +106,7 @@ pub(super) fn consume_with_pauses(
                         .await;
                     continue;
                 }
-                Ok(ConsumerEnd::Cancelled) => "the broker ended the consumer".to_owned(),
+                Ok(ConsumerEnd::CancelledByBroker) => "the broker ended the consumer".to_owned(),
                 Err(error) if is_undecodable(&error) => {
                     if undecodable == Undecodable::Discard {
                         discard_undecodable(&broker, queue, &message_sender).await;
@@ -139,7 +139,7 @@ struct PrefetchControl {
 impl PrefetchControl {
     /// Length of single-message mode in messages: as many as several consumers may have requeued together
     /// with the undecodable message.
-    const SINGLE_MESSAGES: u32 = 1_000;
+    const SINGLE_MODE_MESSAGES: u32 = 1_000;
 
     fn new(prefetch: u16) -> Self {
         Self {
@@ -167,19 +167,19 @@ impl PrefetchControl {
                 "a message can't be decoded; consuming one message at a time until the broker dead-letters it"
             );
         }
-        self.single_mode_messages_left = Self::SINGLE_MESSAGES;
+        self.single_mode_messages_left = Self::SINGLE_MODE_MESSAGES;
     }
 
     fn end_single_mode(&mut self, queue: &str) {
         self.single_mode_messages_left = 0;
         tracing::info!(
             queue,
-            "the undecodable message is gone; consuming with full prefetch again"
+            "no further undecodable message was found; consuming with full prefetch again"
         );
     }
 
     /// Counts a decoded message; returns whether single-message mode has ended.
-    fn message_decoded(&mut self, queue: &str) -> bool {
+    fn count_decoded_message(&mut self, queue: &str) -> bool {
         if !self.is_single_mode() {
             return false;
         }
@@ -196,7 +196,7 @@ enum ConsumerEnd {
     /// The consumer was stopped, its connection was lost, or its prefetch changes.
     Finished,
     /// The broker cancelled the consumer: the queue was deleted, or its node is down.
-    Cancelled,
+    CancelledByBroker,
     /// A pause was requested.
     Paused,
 }
@@ -240,11 +240,11 @@ fn is_undecodable(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ParsingError(_))
 }
 
-/// The result of `call`, or `None` when the channel closes: lapin never completes a call whose reply it can't
-/// decode. Any other loss of the connection is an error of the call.
+/// The result of `channel_operation`, or `None` when the channel closes: lapin never completes an operation whose
+/// reply it can't decode. Any other loss of the connection is an error of the operation.
 pub(super) async fn unless_closed<T>(
     channel: &Channel,
-    call: impl Future<Output = T>,
+    channel_operation: impl Future<Output = T>,
 ) -> Option<T> {
     let channel_closed = async {
         while channel.status().connected() {
@@ -253,7 +253,7 @@ pub(super) async fn unless_closed<T>(
     };
     tokio::select! {
         biased;
-        result = call => Some(result),
+        result = channel_operation => Some(result),
         () = channel_closed => None,
     }
 }
@@ -301,7 +301,7 @@ async fn consume_once(
                 cancel_consumer(&channel, deliveries).await?;
                 return Ok(ConsumerEnd::Finished);
             }
-            () = pause.started() => {
+            () = pause.wait_until_started() => {
                 cancel_consumer(&channel, deliveries).await?;
                 return Ok(ConsumerEnd::Paused);
             }
@@ -323,14 +323,14 @@ async fn consume_once(
                 if message_sender.send(message).await.is_err() {
                     return Ok(ConsumerEnd::Finished);
                 }
-                if prefetch_control.message_decoded(queue) {
+                if prefetch_control.count_decoded_message(queue) {
                     cancel_consumer(&channel, deliveries).await?;
                     return Ok(ConsumerEnd::Finished);
                 }
             }
             // A lost connection also ends the deliveries.
             None if !channel.status().connected() => return Ok(ConsumerEnd::Finished),
-            None => return Ok(ConsumerEnd::Cancelled),
+            None => return Ok(ConsumerEnd::CancelledByBroker),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Names of the headers of a request message; all are optional.
+//! Names of the headers of request and reply messages; those of a request are optional.
 
 /// `storefront`, `operator` or `admin`; default `storefront`.
 pub const ROLE: &str = "role";

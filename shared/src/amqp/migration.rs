@@ -61,7 +61,7 @@ const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for which the workers must have been paused before the queue is deleted. Gateways look for workers every
 /// second.
-const GATEWAY_DELAY: Duration = Duration::from_millis(1_500);
+const GATEWAY_NOTICE_TIME: Duration = Duration::from_millis(1_500);
 /// Time for which no request must have arrived before the queue is deleted.
 const QUIET_TIME: Duration = Duration::from_millis(500);
 /// Time after which the queue is deleted although requests keep arriving, from clients that send them without a
@@ -100,7 +100,7 @@ impl RequestPause {
     }
 
     /// Waits until [`Self::start`] is called.
-    pub(super) async fn started(&self) {
+    pub(super) async fn wait_until_started(&self) {
         self.0.start_signal.notified().await;
     }
 
@@ -125,13 +125,13 @@ impl RequestPause {
         }
         tracing::info!("answering requests again");
         self.0.is_paused.store(false, Ordering::Release);
-        broker.repair();
+        broker.request_redeclaration();
     }
 }
 
 /// The result of [`migrate_request_queue`].
 #[derive(Debug)]
-pub struct Migration {
+pub struct MigrationResult {
     /// Whether the queue existed with the other type.
     pub was_replaced: bool,
     /// Number of requests that were moved to the new queue.
@@ -148,16 +148,17 @@ pub struct Migration {
 pub async fn migrate_request_queue(
     urls: &str,
     queue_type: RequestQueueType,
-) -> anyhow::Result<Migration> {
+) -> anyhow::Result<MigrationResult> {
     let broker = Broker::start(urls, "order-worker migrate-request-queue")?;
     let migrator = Migrator {
         broker: broker.clone(),
         broker_user: broker_user_name(urls),
         queue_type,
     };
-    let migration = time::timeout(TIMEOUT, migrator.run()).await;
+    let migration_result = time::timeout(TIMEOUT, migrator.run()).await;
     broker.close().await;
-    migration.unwrap_or_else(|_| bail!("not finished within {TIMEOUT:?}; run the command again"))
+    migration_result
+        .unwrap_or_else(|_| bail!("not finished within {TIMEOUT:?}; run the command again"))
 }
 
 /// The user of the first URL.
@@ -175,7 +176,7 @@ struct Migrator {
 }
 
 impl Migrator {
-    async fn run(&self) -> anyhow::Result<Migration> {
+    async fn run(&self) -> anyhow::Result<MigrationResult> {
         let channel = self.open_channel().await?;
         declare_migration_queue(&channel).await?;
         let replace_result = match declare_request_queue(&channel, self.queue_type).await {
@@ -186,7 +187,7 @@ impl Migrator {
         // Also after an error, and for the requests of an earlier run that was killed.
         let restore_result = self.move_requests_back().await;
         let dropped_requests = replace_result?;
-        Ok(Migration {
+        Ok(MigrationResult {
             was_replaced: dropped_requests.is_some(),
             moved_requests: restore_result?,
             dropped_requests: dropped_requests.unwrap_or_default(),
@@ -271,7 +272,7 @@ impl Migrator {
             }
             let is_quiet = last_request_at.elapsed() >= QUIET_TIME;
             let drain_time = started_at.elapsed();
-            if (drain_time >= GATEWAY_DELAY && is_quiet) || drain_time >= MAX_DRAIN_TIME {
+            if (drain_time >= GATEWAY_NOTICE_TIME && is_quiet) || drain_time >= MAX_DRAIN_TIME {
                 return Ok(());
             }
             time::sleep(CHECK_INTERVAL).await;
@@ -286,7 +287,7 @@ impl Migrator {
             return Ok(None);
         }
         // Quorum queues don't support the conditions.
-        let is_conditional = self.queue_type.other() == RequestQueueType::Classic;
+        let is_conditional = self.queue_type.other_type() == RequestQueueType::Classic;
         let delete_options = QueueDeleteOptions {
             if_unused: is_conditional,
             if_empty: is_conditional,

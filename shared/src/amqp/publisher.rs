@@ -37,7 +37,7 @@ const PROBE_ROUTING_KEY: &str = "order-probe";
 const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// Timeout for sending a reply; callers' deadlines are shorter.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+const REPLY_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay between attempts to send a reply.
 const REPLY_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -71,7 +71,7 @@ pub enum Target<'a> {
 
 impl Target<'_> {
     /// The queue or exchange.
-    fn name(&self) -> &str {
+    fn queue_or_exchange(&self) -> &str {
         match self {
             Self::Queue(name) | Self::Reply(name) | Self::Topic(name, _) => name,
         }
@@ -146,12 +146,12 @@ impl Publisher {
                 .zip(messages)
                 .find_map(|(publish_result, message)| {
                     let error = publish_result.as_ref().err()?;
-                    Some((message.0.name(), error))
+                    Some((message.0.queue_or_exchange(), error))
                 });
         match first_failure {
             None => {
                 for (target, _) in messages {
-                    broker.record_success(target.name(), Operation::Publish);
+                    broker.record_success(target.queue_or_exchange(), Operation::Publish);
                 }
             }
             Some((REQUEST_QUEUE, PublishError::Refused)) => {}
@@ -205,7 +205,8 @@ fn has_refusal(
         .iter()
         .zip(publish_results)
         .any(|((target, _), publish_result)| {
-            target.name() != REQUEST_QUEUE && matches!(publish_result, Err(PublishError::Refused))
+            target.queue_or_exchange() != REQUEST_QUEUE
+                && matches!(publish_result, Err(PublishError::Refused))
         })
 }
 
@@ -289,13 +290,13 @@ pub async fn probe(broker: Broker) {
 pub struct Replier {
     lazy_channel: LazyChannel,
     first_reply_channel: Mutex<LazyChannel>,
-    known_queues: std::sync::Mutex<HashSet<String>>,
+    known_reply_queues: std::sync::Mutex<HashSet<String>>,
 }
 
 /// Prefix of queue names with a special meaning to the broker, such as those of direct reply-to.
 const RESERVED_PREFIX: &str = "amq.";
 /// Maximum number of reply queues that are remembered as valid.
-const MAX_KNOWN_QUEUES: usize = 10_000;
+const MAX_KNOWN_REPLY_QUEUES: usize = 10_000;
 /// Maximum number of attempts to send the first reply to a queue.
 const FIRST_REPLY_ATTEMPTS: u32 = 3;
 
@@ -306,7 +307,7 @@ impl Replier {
         Self {
             lazy_channel: LazyChannel::new(broker, false),
             first_reply_channel: Mutex::new(LazyChannel::new(first_reply_broker, true)),
-            known_queues: std::sync::Mutex::default(),
+            known_reply_queues: std::sync::Mutex::default(),
         }
     }
 
@@ -317,7 +318,7 @@ impl Replier {
     /// out by then.
     pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
         let is_new_queue =
-            reply_to.starts_with(RESERVED_PREFIX) && !self.known_queues().contains(reply_to);
+            reply_to.starts_with(RESERVED_PREFIX) && !self.known_reply_queues().contains(reply_to);
         let publishing = async {
             if is_new_queue {
                 return self.send_first_reply(reply_to, message).await;
@@ -327,9 +328,11 @@ impl Replier {
                 time::sleep(REPLY_RETRY_INTERVAL).await;
             }
         };
-        time::timeout(REPLY_TIMEOUT, publishing).await.map_err(|_| {
-            BrokerUnavailable("the broker did not accept the reply in time".to_owned())
-        })
+        time::timeout(REPLY_SEND_TIMEOUT, publishing)
+            .await
+            .map_err(|_| {
+                BrokerUnavailable("the broker did not accept the reply in time".to_owned())
+            })
     }
 
     async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
@@ -362,15 +365,15 @@ impl Replier {
             };
             match time::timeout(CONFIRM_TIMEOUT, publishing).await {
                 Ok(Ok(_)) => {
-                    let mut known_queues = self.known_queues();
-                    if known_queues.len() >= MAX_KNOWN_QUEUES {
-                        known_queues.clear();
+                    let mut known_reply_queues = self.known_reply_queues();
+                    if known_reply_queues.len() >= MAX_KNOWN_REPLY_QUEUES {
+                        known_reply_queues.clear();
                     }
-                    known_queues.insert(reply_to.to_owned());
+                    known_reply_queues.insert(reply_to.to_owned());
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "the first reply to a queue could not be sent; trying again");
+                    tracing::debug!(%error, attempt = attempts, "a reply to a reply queue that has not been used yet could not be sent");
                 }
                 Err(_) => tracing::debug!("the broker did not confirm a reply in time"),
             }
@@ -381,8 +384,8 @@ impl Replier {
         );
     }
 
-    fn known_queues(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.known_queues
+    fn known_reply_queues(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known_reply_queues
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -98,7 +98,7 @@ struct QueuedCall {
 
 /// A call that has no reply yet.
 struct PendingCall {
-    reply_sender: oneshot::Sender<Reply>,
+    reply_sender: oneshot::Sender<CallResult>,
     /// `None` until the call is sent.
     sent_call: Option<SentCall>,
 }
@@ -111,7 +111,7 @@ struct SentCall {
 }
 
 /// The result that ends a pending call.
-enum Reply {
+enum CallResult {
     RpcReply(RpcReply),
     /// The request certainly did not reach the worker.
     NotSent(Failure),
@@ -212,7 +212,7 @@ impl RpcClient {
         self.shared.check_reply_channel(&self.broker)?;
         let _permit = self.shared.call_permits.try_acquire().map_err(|_| {
             unavailable_failure("too many requests are in flight; try again later")
-                .with(retry_after())
+                .with(retry_after_details())
         })?;
         // Waits at most half of the timeout for a worker that is being restarted.
         wait_for_worker(&self.shared.worker_presence, call.timeout / 2).await?;
@@ -257,9 +257,9 @@ impl RpcClient {
         };
         call_queue.push(queued_call);
         match time::timeout_at(deadline, reply_receiver).await {
-            Ok(Ok(Reply::RpcReply(reply))) => Ok(reply),
-            Ok(Ok(Reply::NotSent(failure))) => Err(failure),
-            Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost_failure(request)),
+            Ok(Ok(CallResult::RpcReply(reply))) => Ok(reply),
+            Ok(Ok(CallResult::NotSent(failure))) => Err(failure),
+            Ok(Ok(CallResult::ConnectionLost) | Err(_)) => Err(connection_lost_failure(request)),
             Err(_) if call_guard.remove_and_check_was_sent() => Err(timeout_failure(call.timeout)),
             Err(_) => Err(unavailable_failure(
                 "the broker did not accept the request in time",
@@ -335,17 +335,17 @@ impl SharedState {
 
     fn connection_lost(&self, correlation_ids: impl IntoIterator<Item = Uuid>) {
         for correlation_id in correlation_ids {
-            self.complete_call(correlation_id, Reply::ConnectionLost);
+            self.complete_call(correlation_id, CallResult::ConnectionLost);
         }
     }
 
-    /// Ends a call with `reply` and releases the permit of its message.
-    fn complete_call(&self, correlation_id: Uuid, reply: Reply) {
+    /// Ends a call with `call_result` and releases the permit of its message.
+    fn complete_call(&self, correlation_id: Uuid, call_result: CallResult) {
         let Some((_, pending_call)) = self.pending_calls.remove(&correlation_id) else {
-            tracing::debug!(%correlation_id, "dropped a reply: its call has already ended");
+            tracing::debug!(%correlation_id, "dropped the result of a call that has already ended");
             return;
         };
-        let _ = pending_call.reply_sender.send(reply);
+        let _ = pending_call.reply_sender.send(call_result);
         if let Some(sent_call) = pending_call.sent_call {
             sent_call.permit.release();
         }
@@ -353,7 +353,7 @@ impl SharedState {
 }
 
 /// The error of a call that was pending when the connection was lost.
-fn lost_failure(request: &Request) -> Failure {
+fn connection_lost_failure(request: &Request) -> Failure {
     if request.is_read() {
         unavailable_failure("the connection to the broker was lost")
     } else {
@@ -373,6 +373,6 @@ fn unavailable_failure(message: impl Into<String>) -> Failure {
     Failure::new(Code::Unavailable, message)
 }
 
-fn retry_after() -> Value {
+fn retry_after_details() -> Value {
     serde_json::json!({ "retry_after_seconds": 1 })
 }

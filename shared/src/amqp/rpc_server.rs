@@ -16,7 +16,7 @@ pub use self::reading::caller;
 use self::reading::{batch_entries, single_entry};
 use super::{
     batch::{self, BATCH, BatchReply},
-    clock::worker_time,
+    clock::worker_time_headers,
     connection::{Broker, BrokerUnavailable},
     consumer, header,
     message::{Headers, Incoming, Outgoing, Receipt},
@@ -248,7 +248,7 @@ fn limit_size(reply: EntryReply) -> EntryReply {
             "the reply has {reply_bytes} bytes, more than the maximum of {MAX_REPLY_BYTES}; request a smaller page"
         ),
     );
-    tracing::error!(%failure, "a reply is too large for the broker");
+    tracing::error!(%failure, "a reply exceeds the maximum size; an error is sent instead");
     EntryReply {
         reply: Err(failure).into(),
         ..reply
@@ -270,7 +270,7 @@ fn batch_message(replies: Vec<EntryReply>) -> Outgoing {
     );
     Outgoing {
         kind: Some(BATCH.to_owned()),
-        headers: worker_time(),
+        headers: worker_time_headers(),
         body: batch::to_json_array(&replies.collect::<Vec<_>>(), body_bytes),
         ..Outgoing::default()
     }
@@ -283,7 +283,7 @@ fn single_message(
         reply,
     }: EntryReply,
 ) -> Outgoing {
-    let mut headers = worker_time();
+    let mut headers = worker_time_headers();
     headers.extend(reply_headers(reply.is_replay));
     Outgoing {
         correlation_id: correlation_id.0,

@@ -30,7 +30,7 @@ pub const DEAD_LETTER_QUEUE: &str = "order-dead-letter-queue";
 pub const EVENTS_EXCHANGE: &str = "order-events";
 
 /// Maximum length of the request queue; a publish beyond it is refused at once.
-pub(super) const REQUEST_QUEUE_LENGTH: i32 = 10_000;
+pub(super) const MAX_REQUEST_QUEUE_LENGTH: i32 = 10_000;
 /// Maximum number of deliveries of a message of a quorum queue. A rolling restart causes one or two. The broker
 /// dead-letters a step beyond it, and drops a request: it can't be processed, and its caller gets a timeout. A step
 /// whose message is lost is sent again from its database row.
@@ -51,7 +51,7 @@ impl RequestQueueType {
 
     /// The other type.
     #[must_use]
-    pub fn other(self) -> Self {
+    pub fn other_type(self) -> Self {
         match self {
             Self::Classic => Self::Quorum,
             Self::Quorum => Self::Classic,
@@ -61,7 +61,7 @@ impl RequestQueueType {
     fn arguments(self) -> Vec<(&'static str, AMQPValue)> {
         let mut arguments = vec![
             ("x-queue-type", long_string(&self.to_string())),
-            ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
+            ("x-max-length", AMQPValue::LongInt(MAX_REQUEST_QUEUE_LENGTH)),
             ("x-overflow", long_string("reject-publish")),
         ];
         if self == Self::Quorum {
@@ -81,7 +81,7 @@ impl fmt::Display for RequestQueueType {
     }
 }
 
-/// How a connection declares the request queue.
+/// The declaration of the request queue by a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestQueueDeclaration {
     /// It does not: workers declare it.
@@ -93,32 +93,32 @@ pub(super) enum RequestQueueDeclaration {
 }
 
 /// The result of [`declare`].
-pub(super) struct Declaration {
+pub(super) struct DeclarationResult {
     /// Queues and exchanges that can't be declared.
     pub(super) faults: Vec<Fault>,
     /// Whether the request queue exists with the other type; `None` if that was not examined.
-    pub(super) has_other_type: Option<bool>,
+    pub(super) request_queue_has_other_type: Option<bool>,
 }
 
 /// A queue or an exchange that can't be declared.
 #[derive(Debug)]
 pub struct Fault {
-    /// The queue or exchange.
-    pub name: &'static str,
+    /// Name of the queue or exchange.
+    pub queue_or_exchange: &'static str,
     /// The reason.
     pub error: anyhow::Error,
     /// Whether the queue exists on a node that is down; it can be declared again once the node is back or
     /// removed from the cluster.
-    pub is_down: bool,
+    pub is_node_down: bool,
 }
 
 impl Fault {
-    fn new(name: &'static str, error: anyhow::Error) -> Self {
-        let is_down = is_not_found(&error);
+    fn new(queue_or_exchange: &'static str, error: anyhow::Error) -> Self {
+        let is_node_down = is_not_found(&error);
         Self {
-            name,
+            queue_or_exchange,
             error,
-            is_down,
+            is_node_down,
         }
     }
 }
@@ -154,7 +154,7 @@ const TOPOLOGY_PARTS: [TopologyPart; 5] = [
 pub(super) async fn declare(
     connection: &Connection,
     request_queue: RequestQueueDeclaration,
-) -> anyhow::Result<Declaration> {
+) -> anyhow::Result<DeclarationResult> {
     let mut faults = Vec::new();
     let mut channel = open_channel(connection).await?;
     for part in TOPOLOGY_PARTS {
@@ -164,15 +164,15 @@ pub(super) async fn declare(
             channel = open_channel(connection).await?;
         }
     }
-    let mut has_other_type = None;
+    let mut request_queue_has_other_type = None;
     match declare_request_queue_as(connection, &mut channel, request_queue).await? {
-        Ok(found_other_type) => has_other_type = found_other_type,
+        Ok(found_other_type) => request_queue_has_other_type = found_other_type,
         Err(error) => faults.push(Fault::new(REQUEST_QUEUE, error)),
     }
     let _ = channel.close(200, "declared".into()).await;
-    Ok(Declaration {
+    Ok(DeclarationResult {
         faults,
-        has_other_type,
+        request_queue_has_other_type,
     })
 }
 
@@ -243,15 +243,18 @@ pub(super) async fn declare_migration_queue(channel: &Channel) -> anyhow::Result
 
 /// The number of ready messages of an existing queue, and of its consumers. The broker closes the channel if the
 /// queue does not exist.
-pub(super) async fn queue_counts(channel: &Channel, name: &str) -> lapin::Result<(u32, u32)> {
+pub(super) async fn queue_counts(channel: &Channel, queue: &str) -> lapin::Result<(u32, u32)> {
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    let queue = channel
-        .queue_declare(short_string(name), options, FieldTable::default())
+    let declared_queue = channel
+        .queue_declare(short_string(queue), options, FieldTable::default())
         .await?;
-    Ok((queue.message_count(), queue.consumer_count()))
+    Ok((
+        declared_queue.message_count(),
+        declared_queue.consumer_count(),
+    ))
 }
 
 /// Whether [`declare`] declares a queue or exchange of this name on some connection.

@@ -130,7 +130,7 @@ impl Fields<'_> {
 
     /// Takes a list that replaces the present one; `null` is an empty list. The outer `None` means that the list
     /// contains an error, the inner one that it is absent.
-    pub fn changed_list<T>(
+    pub fn patch_list<T>(
         &mut self,
         name: &str,
         allowed_length: RangeInclusive<usize>,
@@ -156,7 +156,7 @@ impl Fields<'_> {
 
     /// Takes an object that can be removed. The outer `None` means that the object contains an error, the middle
     /// one that the field is absent (no change), and the inner one that it is `null` (the object is removed).
-    pub fn nullable_object<T>(
+    pub fn patch_nullable_object<T>(
         &mut self,
         name: &str,
         read: impl FnOnce(&mut Fields<'_>) -> Option<T>,

@@ -137,7 +137,7 @@ impl EventFilter {
         if types.is_empty() || types.len() > MAX_TYPES {
             return Err(format!("must have 1 to {MAX_TYPES} event types"));
         }
-        match types.iter().find(|type_name| !is_type(type_name)) {
+        match types.iter().find(|type_name| !is_type_or_prefix(type_name)) {
             None => Ok(Self(types)),
             Some(type_name) => Err(format!(
                 "must consist of event types such as order.created, or prefixes such as order.*; {type_name:?} is neither"
@@ -146,7 +146,7 @@ impl EventFilter {
     }
 
     /// The types and prefixes that match no event type that webhook endpoints can receive.
-    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+    pub fn unknown_types(&self) -> impl Iterator<Item = &str> {
         let is_known = |type_name: &str| {
             let matches_type = |kind: &str| match type_name.strip_suffix('*') {
                 Some(prefix) => kind.starts_with(prefix),
@@ -177,7 +177,7 @@ impl EventFilter {
 }
 
 /// Whether `type_name` has the form of an event type (`order.created`), a prefix (`order.*`) or `*`.
-fn is_type(type_name: &str) -> bool {
+fn is_type_or_prefix(type_name: &str) -> bool {
     let prefix = type_name.strip_suffix(".*").unwrap_or(type_name);
     let is_safe = |c: char| c.is_ascii_lowercase() || matches!(c, '.' | '_');
     type_name == "*"

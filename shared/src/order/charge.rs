@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Maximum number of discounts or taxes in one list.
-pub(crate) const MAX_CHARGES: usize = 20;
+pub(crate) const MAX_DISCOUNTS_OR_TAXES: usize = 20;
 
 /// A discount on a line item, on the shipping charge or on the whole order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -155,13 +155,13 @@ impl ShippingCharge {
 
 /// Takes the optional list `discounts`.
 pub(crate) fn discounts(fields: &mut Fields<'_>) -> Option<Vec<Discount>> {
-    let list = fields.optional_list("discounts", 0..=MAX_CHARGES, Discount::read)?;
+    let list = fields.optional_list("discounts", 0..=MAX_DISCOUNTS_OR_TAXES, Discount::read)?;
     Some(list.unwrap_or_default())
 }
 
 /// Takes the optional list `taxes`.
 pub(crate) fn taxes(fields: &mut Fields<'_>) -> Option<Vec<Tax>> {
-    let list = fields.optional_list("taxes", 0..=MAX_CHARGES, Tax::read)?;
+    let list = fields.optional_list("taxes", 0..=MAX_DISCOUNTS_OR_TAXES, Tax::read)?;
     Some(list.unwrap_or_default())
 }
 

@@ -420,7 +420,7 @@ mod tests {
     use super::*;
     use crate::request::Request;
 
-    fn receive(mut body: Value) -> Result<Request, String> {
+    fn read_receive_request(mut body: Value) -> Result<Request, String> {
         body["id"] = json!("0192f0c1-2345-7abc-8def-0123456789ab");
         Request::read("return.receive", body).map_err(|failure| failure.message)
     }
@@ -429,7 +429,7 @@ mod tests {
     fn refund_of_a_receipt_is_none_or_an_amount() {
         let items = json!([{"sku": "A", "quantity": 1, "restock": false}]);
         for refund in [json!("none"), json!({"amount": 5}), json!(null)] {
-            let request = receive(json!({"items": items, "refund": refund})).unwrap();
+            let request = read_receive_request(json!({"items": items, "refund": refund})).unwrap();
             let sent_body = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
             assert_eq!(Request::read("return.receive", sent_body).unwrap(), request);
         }
@@ -440,20 +440,24 @@ mod tests {
             (json!({}), "/refund/amount:"),
             (json!({"amount": 1, "x": 1}), "/refund/x:"),
         ] {
-            let invalid_refund = receive(json!({"items": items, "refund": refund})).unwrap_err();
-            assert!(invalid_refund.starts_with(pointer), "{invalid_refund}");
+            let invalid_refund_error =
+                read_receive_request(json!({"items": items, "refund": refund})).unwrap_err();
+            assert!(
+                invalid_refund_error.starts_with(pointer),
+                "{invalid_refund_error}"
+            );
         }
-        let conflicting_refund =
-            receive(json!({"items": items, "refund": "none", "fee": 1})).unwrap_err();
+        let conflicting_refund_error =
+            read_receive_request(json!({"items": items, "refund": "none", "fee": 1})).unwrap_err();
         assert!(
-            conflicting_refund.starts_with("/fee:"),
-            "{conflicting_refund}"
+            conflicting_refund_error.starts_with("/fee:"),
+            "{conflicting_refund_error}"
         );
         let items = json!([{"sku": "A", "quantity": 1, "restock": false, "warehouse": "main"}]);
-        let missing_restock = receive(json!({ "items": items })).unwrap_err();
+        let needless_warehouse_error = read_receive_request(json!({ "items": items })).unwrap_err();
         assert!(
-            missing_restock.starts_with("/items/0/warehouse:"),
-            "{missing_restock}"
+            needless_warehouse_error.starts_with("/items/0/warehouse:"),
+            "{needless_warehouse_error}"
         );
     }
 }

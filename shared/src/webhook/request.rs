@@ -86,7 +86,7 @@ fn event_types(value: Value) -> Result<EventFilter, String> {
     };
     let type_names: Result<Vec<_>, _> = type_values.into_iter().map(body::string).collect();
     let filter = EventFilter::new(type_names.map_err(|_| "must be a list of strings".to_owned())?)?;
-    let unknown_types: Vec<&str> = filter.unknown().collect();
+    let unknown_types: Vec<&str> = filter.unknown_types().collect();
     if unknown_types.is_empty() {
         Ok(filter)
     } else {
@@ -173,7 +173,7 @@ pub struct RotateSecret {
 }
 
 /// Default overlap in seconds.
-const OVERLAP_SECONDS: u32 = 24 * 3600;
+const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
 /// Maximum time, in seconds, during which the old and the new signing secret are both valid.
 const MAX_OVERLAP_SECONDS: i64 = 7 * 24 * 3600;
 
@@ -186,7 +186,7 @@ impl RotateSecret {
             id: id?,
             overlap_seconds: overlap_seconds
                 .and_then(|seconds| u32::try_from(seconds).ok())
-                .unwrap_or(OVERLAP_SECONDS),
+                .unwrap_or(DEFAULT_OVERLAP_SECONDS),
         })
     }
 }

@@ -55,7 +55,7 @@ export function open(root, context) {
       title: t("Details"), reload, saved: t("Customer saved."),
       fields: (current) => [
         { name: "name", label: t("Name"), required: true, value: current.name },
-        { name: "email", label: t("E-mail"), type: "email", required: true, value: current.email, help: t("A customer with another address has to be verified again.") },
+        { name: "email", label: t("E-mail"), type: "email", required: true, value: current.email, help: t("A customer whose e-mail address changes has to be verified again.") },
         { name: "phone", label: t("Phone"), type: "tel", value: current.phone },
       ],
       save: ({ name, email, phone }, { etag }) => change("PATCH", path, { name, email, phone: phone ?? null }, { intent: "edit_customer", etag }),
@@ -77,7 +77,7 @@ export function open(root, context) {
 
   const metadata = (customer) => {
     const entries = Object.entries(customer.metadata);
-    return entries.length > 0 ? table(t("Metadata of the shop"), [[t("Name"), ([name]) => name], [t("Value"), ([, value]) => typeof value === "string" ? value : JSON.stringify(value)]], entries) : "";
+    return entries.length > 0 ? table(t("Metadata"), [[t("Name"), ([name]) => name], [t("Value"), ([, value]) => typeof value === "string" ? value : JSON.stringify(value)]], entries) : "";
   };
 
   return openDetail(root, context, {

@@ -26,9 +26,11 @@ export function addressCard(path, customer, reload) {
       fields: names.map((name) => ({ name: `address-${name}`, label: LABELS[name] ?? name, value: address[name] })),
       act: (values) => {
         const given = Object.fromEntries(names.map((name) => [name, values[`address-${name}`]]).filter(([, text]) => text));
+        const isEmpty = Object.keys(given).length === 0;
+        if (isEmpty && index === undefined) throw { title: t("Nothing was changed"), message: t("Enter the address.") };
         const addresses = [...customer.addresses];
-        addresses.splice(index ?? addresses.length, 1, ...(Object.keys(given).length ? [given] : []));
-        return save(addresses, t("Address saved."));
+        addresses.splice(index ?? addresses.length, 1, ...(isEmpty ? [] : [given]));
+        return save(addresses, isEmpty ? t("Address removed.") : t("Address saved."));
       },
     });
     if (saved) toast(saved);

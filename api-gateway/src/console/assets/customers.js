@@ -37,7 +37,7 @@ export async function open(root, { isOperator, parameters }) {
     rows: (customers, list) => table(t("Newest first"), [
       [t("Name"), (customer) => h("a", { href: `#/customers/${customer.id}`, id: `customer-${customer.id}` }, customer.erased_at ? t("erased customer") : customer.name)],
       [t("E-mail"), (customer) => customer.email || "–"],
-      isOperator && [t("Storefront"), (customer) => h("button", { class: "link", "aria-label": t("Only {name}", { name: customer.storefront }), onclick: () => list.apply({ storefront: customer.storefront }) }, customer.storefront)],
+      isOperator && [t("Storefront"), (customer) => h("button", { class: "link", "aria-label": t("Show only customers of {storefront}", { storefront: customer.storefront }), onclick: () => list.apply({ storefront: customer.storefront }) }, customer.storefront)],
       [t("Status"), customerBadges],
       [t("Created"), (customer) => relative(customer.created_at)],
     ].filter(Boolean), customers, { key: (customer) => customer.id }),

@@ -89,15 +89,15 @@ export async function open(root, { parameters, isOperator }) {
       figure(t("Orders"), sum(orders.now), sum(orders.before), (value) => number(value)),
       currency && figure(t("Revenue"), sum(captured.now), sum(captured.before), amount, t("captured payments")),
       currency && figure(t("Refunds"), sum(refunded.now), sum(refunded.before), amount),
-      currency && figure(t("Average order"), average(placed.now), average(placed.before), (value) => amount(Math.round(value)), t("total when placed")));
+      currency && figure(t("Average order value"), average(placed.now), average(placed.before), (value) => amount(Math.round(value)), t("total when placed")));
   }
 
   function figure(title, now, before, format, note) {
     const hasBefore = before > 0;
     const change = hasBefore && Number.isFinite(now) ? now / before - 1 : null;
     const text = change === null
-      ? t("no comparison: nothing in the {days} days before", { days: period })
-      : t("{change} compared with {before} in the {days} days before", {
+      ? t("no comparison: nothing in the previous {days} days", { days: period })
+      : t("{change} compared with {before} in the previous {days} days", {
         change: number(change, { style: "percent", signDisplay: "exceptZero", maximumFractionDigits: Math.abs(change) < 0.1 ? 1 : 0 }), before: format(before), days: period,
       });
     return h("section", { class: "card", "aria-label": title },
@@ -107,7 +107,7 @@ export async function open(root, { parameters, isOperator }) {
 
   function charts(currency) {
     const days = stats.days.slice(period).map(({ day }) => day);
-    const before = (values) => ({ name: t("{days} days before", { days: period }), values });
+    const before = (values) => ({ name: t("previous {days} days", { days: period }), values });
     const count = { format: (value) => number(value), tick: (value) => number(value, { notation: "compact", maximumFractionDigits: 1 }), unit: t("orders") };
     const major = 10 ** decimals(currency);
     const amounts = {
@@ -131,9 +131,9 @@ export async function open(root, { parameters, isOperator }) {
         ...amounts, id: "revenue-by-day", title: t("Revenue by day"), days, before: before(captured.before),
         series: [{ name: t("captured"), values: captured.now, style: "one" }, { name: t("refunded"), values: refunded.now, style: "two" }],
       })),
-      currency && card(t("Average order by day"), columnChart({
-        ...amounts, id: "average-by-day", title: t("Average order by day"), days, before: before(average.before),
-        series: [{ name: t("average order"), values: average.now, style: "one" }],
+      currency && card(t("Average order value by day"), columnChart({
+        ...amounts, id: "average-by-day", title: t("Average order value by day"), days, before: before(average.before),
+        series: [{ name: t("average order value"), values: average.now, style: "one" }],
       })),
     ];
   }
@@ -149,7 +149,7 @@ export async function open(root, { parameters, isOperator }) {
       [isLate ? system.due_steps : 0, plural(system.due_steps, "1 late step", "{count} late steps"), "#/settings?tab=system", "warn"],
       [approvals, plural(approvals, "1 order to approve", "{count} orders to approve"), "#/orders?tab=awaiting_approval", "info"],
       [payments, plural(payments, "1 payment to record", "{count} payments to record"), "#/orders?payment=outstanding", "info"],
-      [returns, plural(returns, "1 return to decide", "{count} returns to decide"), "#/returns?status=requested", "info"],
+      [returns, plural(returns, "1 return to approve or reject", "{count} returns to approve or reject"), "#/returns?status=requested", "info"],
       [products, plural(products, "1 product low on stock", "{count} products low on stock"), "#/products?low_stock=true", "warn"],
     ].filter(([count]) => count > 0);
     return h("section", { class: "card attention", "aria-label": t("Needs attention") }, h("h2", {}, t("Needs attention")),
@@ -173,7 +173,7 @@ export async function open(root, { parameters, isOperator }) {
       table(plural(orders.total, "1 order", "{count} orders"), [
         [t("Status"), ([status]) => h("a", { href: `#/orders?status=${status}` }, badge(status))], [t("Orders"), ([, count]) => number(count), "number"],
       ], STATUSES.map((status) => [status, orders.by_status[status]])),
-      reasons.length > 0 && h("p", { class: "help" }, t("Cancelled:"), " ", reasons));
+      reasons.length > 0 && h("p", { class: "help" }, t("Cancelled, by reason:"), " ", reasons));
   }
 
   /** The system's health in one line, with its faults. */
@@ -182,14 +182,14 @@ export async function open(root, { parameters, isOperator }) {
     const broker = gateway.broker === "ok";
     const parts = [
       [t("Gateway"), gateway.status === "ready"], [t("Broker"), broker], [t("Database"), !failed],
-      [system.workers === null ? t("Workers unknown") : plural(system.workers, "1 worker", "{count} workers"), system.workers > 0],
-      [system.outbox_lag === 0 ? t("Events up to date") : plural(system.outbox_lag, "1 event behind", "{count} events behind"), system.outbox_lag < 1000],
+      [system.workers === null ? t("Number of workers unknown") : plural(system.workers, "1 worker", "{count} workers"), system.workers > 0],
+      [system.outbox_lag === 0 ? t("All events published") : plural(system.outbox_lag, "1 unpublished event", "{count} unpublished events"), system.outbox_lag < 1000],
     ];
     const isGood = parts.every(([, good]) => good);
     return h("section", { class: "card", "aria-label": t("Health") }, h("h2", {}, t("Health")),
       h("p", {}, badge(isGood ? t("All systems work") : t("There are faults"), isGood ? "good" : "bad")),
       h("p", { class: "actions" }, parts.map(([text, good]) => h("span", { class: "soft" }, good ? "✓ " : "✗ ", text))),
-      system.oldest_due_at && h("p", { class: "help" }, t("The oldest step has been due since {time}.", { time: relative(system.oldest_due_at) })),
+      system.oldest_due_at && h("p", { class: "help" }, t("The oldest due step was due {time}.", { time: relative(system.oldest_due_at) })),
       h("p", {}, h("a", { href: "#/settings?tab=system" }, t("Details"))));
   }
 

@@ -1,8 +1,8 @@
 // Actions on many failures.
 
 import { change } from "./api.js";
-import { showDialog, toast } from "./dom.js";
-import { plural, t } from "./i18n.js";
+import { h, showDialog, toast } from "./dom.js";
+import { name, plural, t } from "./i18n.js";
 
 /** Redrives or discards dead letters one after another. One that is gone meanwhile counts as done. */
 export async function changeAll(verb, letters, onDone) {
@@ -22,7 +22,10 @@ export async function redriveAll(path, step) {
   const isRetry = path === "/v1/retries/redrive";
   const finished = await showDialog({
     title: isRetry ? t("Retry all waiting steps now?") : t("Redrive all failed steps?"), submitLabel: isRetry ? t("Retry all now") : t("Redrive all"),
-    text: t("Every step is attempted now and gets its full number of retries again. Nothing that a provider has already done is done twice."),
+    text: [
+      h("p", {}, t("Every step is attempted now and gets its full number of retries again. Nothing that a provider has already done is done twice.")),
+      step && h("p", {}, t("Only steps of the kind “{step}”.", { step: name(step) })),
+    ],
     act: async () => {
       let cursor;
       do {

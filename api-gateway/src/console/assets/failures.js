@@ -28,7 +28,7 @@ export async function open(root, { parameters }) {
   const opened = await openList(root, parameters, {
     screen: "failures", path: "/v1/dead-letters", title: t("Failures"), label: t("Dead letters"), actions: tools,
     search: { label: t("Order number"), placeholder: t("For example 1042") },
-    tabs: { name: "kind", label: t("Kind"), options: [["", t("All")], ["step", t("Steps")], ["message", t("Broken messages")]] },
+    tabs: { name: "kind", label: t("Kind"), options: [["", t("All")], ["step", t("Steps")], ["message", t("Broker messages")]] },
     filters: [{ name: "step", label: t("Step"), options: [["", t("All")], ...STEPS.map((step) => [step, name(step)])] }],
     toParameters: ({ q, ...values }) => ({ ...values, number: orderNumber(q) }),
     rows: (letters) => deadLetterTable(letters),

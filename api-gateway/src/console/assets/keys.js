@@ -19,7 +19,7 @@ export async function open(root, { parameters }) {
   const opened = await openList(root, parameters, {
     screen: "keys", path: "/v1/api-keys", title: t("Keys"),
     actions: h("button", { class: "main", onclick: create }, t("New key")),
-    search: { label: t("Search"), placeholder: t("Name or first characters") },
+    search: { label: t("Search"), placeholder: t("Name or first characters of the key") },
     rows: (keys) => table(t("Newest first"), [
       [t("Name"), (key) => [h("b", {}, key.name), h("div", { class: "mono soft" }, `${key.prefix}…`)]],
       [t("Role"), (key) => [name(key.role), key.storefront && h("div", { class: "help" }, key.storefront)]],

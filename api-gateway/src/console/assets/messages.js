@@ -2,6 +2,7 @@
 
 import { change } from "./api.js";
 import { badge, h, showDialog, table, time, toast } from "./dom.js";
+import { name, t } from "./i18n.js";
 
 /** A message whose next attempt is this near may change soon. */
 const SOON_MS = 10_000;
@@ -12,23 +13,23 @@ export const isBeingSent = (message) => message.next_attempt_at && new Date(mess
 /** The card with the messages of an order, or nothing if it has none. */
 export function messageTable(order, messages, isOperator, refresh) {
   if (!messages.length) return null;
-  return h("section", { class: "card", "aria-label": "Messages" }, h("h2", {}, "Messages to the customer"), table("", [
-    ["Message", (message) => [h("b", {}, message.kind.replaceAll("_", " ")), message.subject && h("div", { class: "soft" }, message.subject)]],
-    ["Recipient", (message) => message.recipient ?? "–"],
-    ["Status", (message) => [badge(message.status), message.error && h("div", { class: "help" }, message.error)]],
-    ["Attempts", (message) => message.attempts, "number"],
-    ["Sent", (message) => message.status === "pending" && message.next_attempt_at && message.attempts > 0
-      ? ["next attempt ", time(message.next_attempt_at)]
+  return h("section", { class: "card", "aria-label": t("Messages") }, h("h2", {}, t("Messages to the customer")), table("", [
+    [t("Message"), (message) => [h("b", {}, name(message.kind)), message.subject && h("div", { class: "soft" }, message.subject)]],
+    [t("Recipient"), (message) => message.recipient ?? "–"],
+    [t("Status"), (message) => [badge(message.status), message.error && h("div", { class: "help" }, message.error)]],
+    [t("Attempts"), (message) => message.attempts, "number"],
+    [t("Sent"), (message) => message.status === "pending" && message.next_attempt_at && message.attempts > 0
+      ? t("next attempt {time}", { time: time(message.next_attempt_at) })
       : time(message.sent_at)],
-    isOperator && ["Actions", (message) => message.status !== "pending" && h("button", { onclick: () => resend(order, message, refresh) }, "Resend")],
+    isOperator && [t("Actions"), (message) => message.status !== "pending" && h("button", { onclick: () => resend(order, message, refresh) }, t("Resend"))],
   ].filter(Boolean), messages, { key: (message) => message.id }));
 }
 
 async function resend(order, message, refresh) {
   const resent = await showDialog({
-    title: "Resend this message?", submitLabel: "Resend", text: "It is sent to the customer's present e-mail address, with the present contents of the order.",
+    title: t("Resend this message?"), submitLabel: t("Resend"), text: t("It is sent to the customer's present e-mail address, with the present contents of the order."),
     act: () => change("POST", `/v1/orders/${order.id}/messages/${message.id}/resend`, {}, { intent: "resend_message" }),
   });
-  if (resent) toast("Message queued.");
+  if (resent) toast(t("Message queued."));
   refresh();
 }

@@ -30,7 +30,7 @@ export async function open(root, { isOperator, me, parameters }) {
   let customer = null, lines = [];
   const customerPicker = picker({ label: t("Customer"), name: "customer", required: true, search: searchCustomers, placeholder: t("Name or e-mail address"), onChoose: (id) => chooseCustomer(found.get(id) ?? null) });
   const address = ADDRESS.map(([name, label]) => ({ name, label, input: input({ name }) }));
-  const payment = input({ name: "payment", options: [["", t("Default of the payment provider")], ["manual", t("By hand: bank transfer, cash or invoice")], ["token", t("A payment method of the provider")]] });
+  const payment = input({ name: "payment", options: [["", t("Default payment method of the provider")], ["manual", t("Manual payment: bank transfer, cash or invoice")], ["token", t("Another payment method of the provider")]] });
   const method = input({ name: "payment_method", placeholder: "pm_ok" });
   method.setAttribute("list", "methods");
   const methodLabel = labelled({ label: t("Payment method"), help: t("A token of the payment provider. The sandbox provider accepts {methods}.", { methods: METHODS.map(([token, text]) => `${token} (${text})`).join(", ") }) }, method);
@@ -39,7 +39,7 @@ export async function open(root, { isOperator, me, parameters }) {
   const charges = {
     shipping: amountField("shipping", t("Shipping charge")), shipping_label: textField("shipping_label", t("Shipping method"), t("For example Standard")),
     shipping_tax: amountField("shipping_tax", t("Tax on shipping")), discount: amountField("discount", t("Discount on the order")),
-    discount_label: textField("discount_label", t("Reason of the discount"), t("Shown to the customer")), discount_code: textField("discount_code", t("Code of the discount")),
+    discount_label: textField("discount_label", t("Reason for the discount"), t("Shown to the customer")), discount_code: textField("discount_code", t("Discount code")),
   };
   const isTaxIncluded = input({ name: "tax_included", type: "check", value: false });
   const list = h("div", { class: "order-lines" }), total = h("div", { id: "total", "aria-live": "polite" }), error = h("div", {});

@@ -19,11 +19,11 @@ export function createLine({ number, isOperator, onChange, remove }) {
   });
   const quantity = input({ name: "quantity", type: "number", min: 1, max: 1_000_000, value: 1, required: true });
   const amountField = (name, label, help) => ({ label, help, input: input({ name, type: "number", min: 0, step: "any" }) });
-  const price = amountField("unit_price", t("Agreed price"), t("Leave empty for the price of the catalogue"));
-  const discount = amountField("item_discount", t("Discount on this item"));
-  const discountLabel = { label: t("Reason of the discount"), input: input({ name: "item_discount_label" }) };
-  const tax = amountField("item_tax", t("Tax on this item"));
-  const taxLabel = { label: t("Kind of tax"), input: input({ name: "item_tax_label", placeholder: "VAT 19 %" }) };
+  const price = amountField("unit_price", t("Agreed unit price"), t("Leave empty for the price of the catalogue"));
+  const discount = amountField("item_discount", t("Discount on this item, all units"));
+  const discountLabel = { label: t("Reason for the discount"), input: input({ name: "item_discount_label" }) };
+  const tax = amountField("item_tax", t("Tax on this item, all units"));
+  const taxLabel = { label: t("Name of the tax"), input: input({ name: "item_tax_label", placeholder: "VAT 19 %" }) };
 
   function onChoose() {
     for (const { input } of [price, discount, tax]) input.step = 10 ** -decimals(currency() ?? "EUR");

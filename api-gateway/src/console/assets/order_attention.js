@@ -119,7 +119,7 @@ function waiting({ order }) {
     title: t("An edit is pending"), advice: t("The payment of the new total, {amount}, is being authorized. Until then the order does not change.", { amount: money(order.pending_edit.total, order.currency) }),
   });
   if (isManual(order) && order.status === "pending" && !order.awaits_approval && outstanding(order) > 0) return notice({
-    title: t("Waiting for the payment"), advice: t("{amount} are outstanding. The order is prepared for shipping when it is paid in full.", { amount: money(outstanding(order), order.currency) }),
+    title: t("Waiting for the payment"), advice: t("{amount} is outstanding. The order is prepared for shipping when it is paid in full.", { amount: money(outstanding(order), order.currency) }),
   });
   return null;
 }

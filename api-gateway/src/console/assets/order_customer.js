@@ -12,7 +12,7 @@ const KNOWN = new Set(ADDRESS.map(([name]) => name));
 export function customerCard({ order, customer }) {
   const orders = h("a", { href: query("#/orders", { customer_id: order.customer_id }) }, t("All orders of this customer"));
   return h("section", { class: "card", "aria-label": t("Customer") }, h("h2", {}, t("Customer")),
-    !customer ? h("p", { class: "soft" }, t("This customer can't be read."))
+    !customer ? h("p", { class: "soft" }, t("The customer's data is not available."))
       : customer.erased_at ? h("p", { class: "soft" }, t("The personal data of this customer was erased."))
         : h("div", { class: "lines" },
           h("a", { href: `#/customers/${customer.id}` }, customer.name),

@@ -26,7 +26,7 @@ export function editOrder(page) {
 }
 
 function fields(order) {
-  const ofProducts = [...quantities(order)].map(([sku, quantity]) => ({ name: `quantity ${sku}`, label: t("Units of {product}", { product: productName(order, sku) }), type: "number", min: 0, max: 1_000_000, value: quantity, required: true }));
+  const ofProducts = [...quantities(order)].map(([sku, quantity]) => ({ name: `quantity ${sku}`, label: t("New quantity of {product}", { product: productName(order, sku) }), type: "number", min: 0, max: 1_000_000, value: quantity, required: true }));
   return [...ofProducts,
     { name: "quantity", label: t("Quantity of the added product"), type: "number", min: 1, max: 1_000_000 },
     isShippingEditable(order) && { name: "shipping", label: t("Shipping charge ({currency})", { currency: order.currency }), type: "money", currency: order.currency, value: order.shipping?.amount, help: t("Leave empty for no shipping charge") },

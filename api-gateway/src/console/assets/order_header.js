@@ -116,7 +116,7 @@ function cancellations(page) {
 function cancelText(order) {
   const refund = money(order.payment.captured, order.currency);
   if (isManual(order)) return order.payment.captured > 0
-    ? t("The stock is released. {amount} are to be paid back to the customer. A cancelled order cannot be reopened.", { amount: refund })
+    ? t("The stock is released. {amount} has to be paid back to the customer. A cancelled order cannot be reopened.", { amount: refund })
     : t("The stock is released. A cancelled order cannot be reopened.");
   return order.payment.status === "authorized"
     ? t("The stock is released and the payment authorization is voided. A cancelled order cannot be reopened.")

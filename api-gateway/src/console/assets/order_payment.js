@@ -19,12 +19,12 @@ export function paymentActions(page) {
 const recordPayment = (order) => ({
   title: t("Record a payment?"), submitLabel: t("Record payment"), path: `/v1/orders/${order.id}/payments`, intent: "record_payment", done: t("Payment recorded."),
   text: outstanding(order) > 0
-    ? t("{amount} are outstanding. When the order is paid in full, it is prepared for shipping.", { amount: money(outstanding(order), order.currency) })
+    ? t("{amount} is outstanding. When the order is paid in full, it is prepared for shipping.", { amount: money(outstanding(order), order.currency) })
     : t("This order is cancelled. You have to pay back to the customer whatever you record here."),
   fields: [
     { name: "amount", label: t("Amount received ({currency})", { currency: order.currency }), type: "money", currency: order.currency, min: 1, required: true, value: outstanding(order) || "" },
     { name: "reference", label: t("Reference"), help: t("For example the number of the bank transfer or of the receipt") },
-    { name: "received_at", label: t("Received on"), type: "datetime-local", help: t("Leave empty for now") },
+    { name: "received_at", label: t("Received on"), type: "datetime-local", help: t("Leave empty to record the current time") },
     { name: "overpaid", label: t("Accept more than the outstanding amount"), type: "check", value: outstanding(order) === 0, help: t("Unless this is checked, a larger payment is not recorded.") },
   ],
   toBody: ({ received_at, ...values }) => ({ ...values, ...(received_at ? { received_at: new Date(received_at).toISOString() } : {}) }),
@@ -34,7 +34,7 @@ const recordRefund = (order) => ({
   title: t("Record a refund?"), submitLabel: t("Record refund"), path: `/v1/orders/${order.id}/refunds`, intent: "record_refund", done: t("Refund recorded."),
   text: [
     t("Records money that you have paid back to the customer. Nothing is sent to the customer."),
-    refundDue(order) > 0 && h("p", {}, t("{amount} are due.", { amount: money(refundDue(order), order.currency) })),
+    refundDue(order) > 0 && h("p", {}, t("{amount} is due.", { amount: money(refundDue(order), order.currency) })),
     h("p", {}, t("Up to {amount} can be refunded.", { amount: money(refundable(order), order.currency) })),
   ],
   fields: [
@@ -51,7 +51,7 @@ export function paymentCard({ order, history }) {
   return h("section", { class: "card", "aria-label": t("Payment") }, h("h2", {}, t("Payment"), " ", badge(payment.status)),
     h("p", {}, summary(order)),
     h("dl", {},
-      row(t("Provider"), isManual(order) ? t("Paid by hand: bank transfer, cash or invoice") : payment.provider),
+      row(t("Provider"), isManual(order) ? t("Manual payment: bank transfer, cash or invoice") : payment.provider),
       method && !isManual(order) && row(t("Payment method"), h("span", { class: "mono" }, method)),
       payment.reference && row(t("Payment ID at the provider"), h("span", { class: "mono" }, payment.reference)),
       !isManual(order) && row(t("Authorized"), amount(payment.authorized)),

@@ -35,8 +35,8 @@ export function refundDialog(page, sku) {
     path: `/v1/orders/${order.id}/refunds`, intent: "refund", toBody: body, done: t("Refund requested."),
     text: [h("p", {}, t("Up to {amount} can be refunded. The money is sent back to the customer by the payment provider; this cannot be undone.", { amount: amount(max) })), estimate],
     fields: [
-      { name: "mode", label: t("Refund of"), value: sku ? "items" : "amount", options: [["items", t("Items")], ["amount", t("An amount")], ["all", t("Everything: {amount}", { amount: amount(max) })]] },
-      ...lines.map((line) => ({ name: line.name, label: t("Units of {product}", { product: productName(order, line.sku) }), type: "number", min: 0, max: line.max, value: line.sku === sku ? Math.min(1, line.max) : 0, help: t("{count} can be refunded", { count: line.max }) })),
+      { name: "mode", label: t("What to refund"), value: sku ? "items" : "amount", options: [["items", t("Items")], ["amount", t("An amount")], ["all", t("Everything: {amount}", { amount: amount(max) })]] },
+      ...lines.map((line) => ({ name: line.name, label: t("Units of {product} to refund", { product: productName(order, line.sku) }), type: "number", min: 0, max: line.max, value: line.sku === sku ? Math.min(1, line.max) : 0, help: t("{count} can be refunded", { count: line.max }) })),
       hasShipping && { name: "shipping", label: t("Shipping charge"), type: "check", value: false },
       { name: "amount", label: t("Amount ({currency})", { currency: order.currency }), type: "money", currency: order.currency, min: 1, max, value: max },
       { name: "reason", label: t("Reason"), help: t("Shown in the timeline") },

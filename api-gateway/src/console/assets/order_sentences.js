@@ -46,7 +46,7 @@ const SENTENCES = {
     ? because(t("Payment of {amount} received", { amount: amount(data.amount) }), data.reference)
     : t("Payment of {amount} captured", { amount: amount(data.amount) }),
   "payment.voided": () => t("Payment authorization voided"),
-  "payment.released": () => t("Authorization that is no longer needed voided"),
+  "payment.released": () => t("Unused payment authorization voided"),
   "payment.refund_requested": (data, order, amount) => because(data.items?.length
     ? t("Refund of {amount} requested for {items}", { amount: amount(data.amount), items: items(data.items) })
     : t("Refund of {amount} requested", { amount: amount(data.amount) }), data.reason ?? (data.cause && data.cause !== "requested" ? REFUND_CAUSES[data.cause] ?? name(data.cause) : undefined)),
@@ -63,7 +63,7 @@ const SENTENCES = {
   "shipment.delivered": (data, order) => t("Shipment {shipment} delivered", { shipment: shipmentName(data, order) }),
   "shipment.failed": (data, order) => t("Delivery of shipment {shipment} failed", { shipment: shipmentName(data, order) }),
   "shipment.returned": (data, order) => data.items?.length
-    ? t("Shipment {shipment} returned; back on stock: {items}", { shipment: shipmentName(data, order), items: stock(data.items) })
+    ? t("Shipment {shipment} returned; restocked: {items}", { shipment: shipmentName(data, order), items: stock(data.items) })
     : t("Shipment {shipment} returned", { shipment: shipmentName(data, order) }),
   "shipment.cancelled": (data, order) => because(t("Shipping label {shipment} cancelled", { shipment: shipmentName(data, order) }), data.reason),
 
@@ -82,7 +82,7 @@ const SENTENCES = {
 };
 
 const REFUND_CAUSES = {
-  returned: t("returned by the carrier"), cancelled: t("order cancelled"), provider: t("made at the provider"),
+  returned: t("shipment returned by the carrier"), cancelled: t("order cancelled"), provider: t("made in the provider's dashboard"),
   return: t("return received"), edited: t("order edited"),
 };
 

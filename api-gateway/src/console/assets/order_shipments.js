@@ -13,7 +13,7 @@ export function shipAction({ order }) {
     title: t("Ship the remaining items?"), text: t("The items are taken out of stock, and their payment is captured. Lower a quantity to ship the rest later."),
     submitLabel: t("Ship"), path: `/v1/orders/${order.id}/shipments`, intent: "ship", done: t("Shipped."),
     fields: [
-      ...lines.map(({ sku, remaining, name }) => ({ name, label: t("Units of {product}", { product: productName(order, sku) }), type: "number", min: 0, max: remaining, value: remaining, required: true })),
+      ...lines.map(({ sku, remaining, name }) => ({ name, label: t("Units of {product} to ship", { product: productName(order, sku) }), type: "number", min: 0, max: remaining, value: remaining, required: true })),
       { name: "carrier", label: t("Carrier"), help: t("Leave empty to use the carrier of the shipping label") },
       { name: "tracking_number", label: t("Tracking number") },
       { name: "tracking_url", label: t("Tracking page"), help: t("URL of the carrier's page about this shipment") },
@@ -86,6 +86,6 @@ export function shipmentEvents(page, shipment) {
   return [
     isInTransit(shipment) && record("shipment.delivered", t("Mark as delivered"), t("When all shipments of the order are delivered, the order is delivered too.")),
     isInTransit(shipment) && shipment.status !== "failed" && record("shipment.failed", t("Mark as failed"), t("Records a failed delivery. The shipment can still be marked as delivered or returned later.")),
-    (isInTransit(shipment) || shipment.status === "delivered") && record("shipment.returned", t("Mark as returned"), t("Its items are put back into stock, and refunded to the customer if automatic refunds of returns are enabled."), true),
+    (isInTransit(shipment) || shipment.status === "delivered") && record("shipment.returned", t("Mark as returned"), t("Its items are put back into stock, and refunded to the customer if automatic refunds of returned shipments are enabled."), true),
   ];
 }

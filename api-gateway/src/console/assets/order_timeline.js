@@ -38,8 +38,8 @@ const opened = new Set();
 function entry(event, order) {
   const actor = actorName(event);
   const details = [
-    [t("Event"), event.type], [t("Actor"), event.actor],
-    [t("Purpose"), event.attempt > 1 ? t("{intent}, attempt {attempt}", { intent: event.intent, attempt: event.attempt }) : event.intent],
+    [t("Event type"), event.type], [t("Actor"), event.actor],
+    [t("Intent"), event.attempt > 1 ? t("{intent}, attempt {attempt}", { intent: event.intent, attempt: event.attempt }) : event.intent],
     [t("Request ID"), event.request_id],
   ];
   return [

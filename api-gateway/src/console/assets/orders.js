@@ -32,7 +32,7 @@ export async function open(root, { me, parameters, isOperator }) {
 
   const tabs = h("nav", { class: "tabs status-tabs", "aria-label": t("Orders by status") });
   const tools = h("div", { class: "actions" }), list = h("div", {}), bulk = h("div", { class: "bulk", role: "region", "aria-label": t("Selected orders") });
-  const search = input({ name: "q", type: "search", value: filter.q, placeholder: t("Number, customer, e-mail, tracking number, SKU or ID") });
+  const search = input({ name: "q", type: "search", value: filter.q, placeholder: t("Order number, customer, e-mail, tracking number, SKU or ID") });
   search.id = "search";
   const searchForm = h("form", { class: "bar", role: "search", onsubmit: (event) => { event.preventDefault(); apply({ q: search.value.trim() }); } },
     labelled({ label: t("Search") }, search), h("button", {}, t("Search")));
@@ -174,7 +174,7 @@ export async function open(root, { me, parameters, isOperator }) {
     }
     const step = (text, target, link) => h("li", {}, h("a", { href: target }, link), " ", text);
     return h("div", { class: "empty" }, h("p", {}, t("No orders yet.")), h("ol", { class: "first-steps" },
-      isOperator && step(t("with a price and the units on stock."), "#/products", t("Add a product")),
+      isOperator && step(t("with a price and the units in stock."), "#/products", t("Add a product")),
       step(t("with a name and an e-mail address."), "#/customers", t("Add a customer")),
       step(t("by hand, or let your storefront send it with POST /v1/orders."), "#/new", t("Create an order"))));
   }
@@ -208,7 +208,7 @@ export async function open(root, { me, parameters, isOperator }) {
   async function processAll() {
     let approved = 0;
     const dialogResult = await showDialog({
-      title: t("Process all orders awaiting approval?"), submitLabel: t("Process all"),
+      title: t("Process all: approve all orders awaiting approval?"), submitLabel: t("Process all"),
       text: [h("p", {}, t("Approves every order that awaits approval, including orders that are not listed on this page. The payment of each order is authorized; when it succeeds, a shipment is requested from the carrier.")),
         filter.storefront && h("p", {}, t("Only orders of storefront {storefront}.", { storefront: filter.storefront }))],
       act: async () => {

@@ -1,7 +1,7 @@
 // The rows of the order list.
 
 import { badge, h, money, relative } from "./dom.js";
-import { plural, t } from "./i18n.js";
+import { name, plural, t } from "./i18n.js";
 
 /** Number of line items that a row names. */
 const NAMED_ITEMS = 2;
@@ -32,11 +32,17 @@ function paymentCell(order) {
   return [badge(order.payment.status), amount > 0 && h("div", { class: "help" }, t("{amount} outstanding", { amount: money(amount, order.currency) }))];
 }
 
+/** A step in words, with the warehouse or number that it may have: "request shipment (berlin)". */
+function stepText(step) {
+  const [kind, ...detail] = step.split(":");
+  return detail.length ? `${name(kind)} (${detail.join(", ")})` : name(kind);
+}
+
 function statusCell(order) {
   const { in_progress: step } = order;
   return [isPartlyShipped(order) ? badge("partially_shipped", "info") : badge(order.status),
     order.awaits_approval && [" ", badge("awaiting_approval", "warn")],
-    step && h("div", { class: "help" }, step.step.replaceAll("_", " "), step.attempt > 1 && `, ${t("attempt {number}", { number: step.attempt })}`)];
+    step && h("div", { class: "help" }, stepText(step.step), step.attempt > 1 && `, ${t("attempt {number}", { number: step.attempt })}`)];
 }
 
 function columns(showsStorefront) {

@@ -42,7 +42,7 @@ export function picker({ label, name, search, onChoose, placeholder, help, requi
   /** A text without a choice does not count as a value. */
   function setValidity() {
     const isText = picked.value === null && input.value.trim() !== "";
-    input.setCustomValidity(isText ? t("Choose an entry of the list.") : "");
+    input.setCustomValidity(isText ? t("Choose an entry from the list.") : "");
   }
 
   function schedule(delay) {

@@ -30,7 +30,7 @@ export function totals(product) {
 export function stockBadges(product) {
   const { available } = totals(product);
   const isLow = product.low_stock_at !== undefined && available <= product.low_stock_at;
-  return [available <= 0 && badge(t("sold out"), "bad"), " ", isLow && badge(t("low stock"), "warn")];
+  return [available <= 0 && badge(t("out of stock"), "bad"), " ", isLow && badge(t("low stock"), "warn")];
 }
 
 /** The first image of a product, or an empty space of its size. */

@@ -35,9 +35,9 @@ export function open(root, context) {
   const items = (entry) => h("section", { class: "card", "aria-label": t("Items") }, h("h2", {}, t("Items")),
     table("", [
       [t("SKU"), (item) => h("a", { class: "mono", href: `#/products/${encodeURIComponent(item.sku)}` }, item.sku)],
-      [t("Requested"), (item) => item.quantity, "number"],
+      [t("Requested units"), (item) => item.quantity, "number"],
       [t("Reason"), (item) => item.reason ?? "–"],
-      [t("Received"), (item) => received(entry, item.sku), "number"],
+      [t("Received units"), (item) => received(entry, item.sku), "number"],
     ], entry.items),
     entry.received?.length > 0 && h("ul", { class: "plain" }, entry.received.map((item) => h("li", {}, receivedItem(item)))));
 
@@ -46,10 +46,10 @@ export function open(root, context) {
 
   const about = (entry) => h("section", { class: "card", "aria-label": t("Refund") }, h("h2", {}, t("Refund")),
     facts([
-      [t("Refund"), refund(entry)], [t("Fee"), entry.fee > 0 && money(entry.fee, entry.currency)],
+      [t("Refund"), refund(entry)], [t("Restocking fee"), entry.fee > 0 && money(entry.fee, entry.currency)],
       [t("Order"), h("a", { href: `#/orders/${entry.order_id}` }, `#${entry.number.split("-")[0]}`)],
       [t("Customer"), h("a", { href: `#/customers/${entry.customer_id}` }, t("Show customer"))],
-      [t("Storefront"), entry.storefront], [t("Note"), entry.note], [t("Reason"), entry.reason],
+      [t("Storefront"), entry.storefront], [t("Note"), entry.note], [t("Reason for rejection or cancellation"), entry.reason],
     ]));
 
   const events = (entry) => h("section", { class: "card", "aria-label": t("Events") }, h("h2", {}, t("Events")),

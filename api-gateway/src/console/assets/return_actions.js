@@ -31,7 +31,7 @@ function receipt(entry) {
   const { currency } = entry;
   return {
     verb: "receive", submitLabel: t("Receive and refund"), done: t("Items received."),
-    text: t("The customer is refunded at once, unless you choose no refund. Estimated refund of all items: {amount}. This cannot be undone.", { amount: money(entry.refund_amount, currency) }),
+    text: t("The refund is requested at once, unless you choose no refund. Estimated refund of all items: {amount}. This cannot be undone.", { amount: money(entry.refund_amount, currency) }),
     fields: [
       ...entry.items.flatMap(({ sku, quantity }, index) => [
         { name: `quantity-${index}`, label: t("Received units of {sku}", { sku }), type: "number", min: 0, max: quantity, value: quantity },

@@ -28,7 +28,7 @@ export function open(root, { parameters, isOperator }) {
 /** Requests a return: first the order is chosen, then its items. */
 async function create() {
   const orders = picker({
-    label: t("Order"), name: "order", required: true, placeholder: t("Number, customer or tracking number"),
+    label: t("Order"), name: "order", required: true, placeholder: t("Order number, customer or tracking number"),
     search: async (text) => (await get(query("/v1/orders", { q: text, limit: 20 }))).data.map((order) => [order.id, `#${order.number}`, order.items.map((line) => `${line.quantity} × ${line.name}`).join(", ")]),
   });
   const order = await showDialog({
@@ -62,7 +62,7 @@ export function returnTable(caption, returns, isOperator, afterAction, hasOrders
 /** Units that have arrived, and where they are. */
 export function receivedItem(item) {
   return item.restock
-    ? t("{quantity} × {sku}, on stock in {warehouse}", item)
+    ? t("{quantity} × {sku}, restocked in {warehouse}", item)
     : t("{quantity} × {sku}, not restocked", item);
 }
 

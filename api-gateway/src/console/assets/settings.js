@@ -78,7 +78,7 @@ export async function open(root, { parameters }) {
   function partners() {
     const all = [...settings.worker.partners, ...settings.gateway.partners];
     return [
-      h("p", { class: "soft" }, t("The last calls of the worker and of the gateway that answer, since their start; those of external lists are of all workers.")),
+      h("p", { class: "soft" }, t("The last calls that this gateway and one of the workers have made since they started. For external lists, the last call of any worker.")),
       h("section", { class: "card" }, h("h2", {}, t("Connected systems")), table(plural(all.filter(({ name: known }) => known).length, "1 system", "{count} systems"), [
         [t("System"), ({ kind }) => PARTNERS[kind]?.[0] ?? name(kind)],
         [t("Connected to"), ({ kind, name: known }) => (known ? connection(kind, known) : h("span", { class: "soft" }, t("not configured")))],
@@ -118,14 +118,14 @@ export async function open(root, { parameters }) {
         h("dt", {}, t("Database")), h("dd", {}, good(!failed, failed ? t("not responding") : t("works")), " ",
           { sqlite: "SQLite", postgres: "PostgreSQL" }[database.kind], ` ${database.version}, `, t("schema {version}", { version: database.schema_version })),
         h("dt", {}, t("Broker")), h("dd", {}, good(gateway.broker === "ok", gateway.broker === "ok" ? t("works") : gateway.broker), " ", h("span", { class: "mono" }, broker?.value)),
-        h("dt", {}, t("Due steps")), h("dd", {}, number(state.due_steps), state.oldest_due_at && [", ", t("the oldest since {time}", { time: relative(state.oldest_due_at) })]),
+        h("dt", {}, t("Due steps")), h("dd", {}, number(state.due_steps), state.oldest_due_at && [", ", t("the oldest was due {time}", { time: relative(state.oldest_due_at) })]),
         h("dt", {}, t("Steps being retried")), h("dd", {}, number(state.retries)),
         h("dt", {}, t("Unpublished events")), h("dd", {}, number(state.outbox_lag)),
         Object.entries(state.queues).map(([queue, depth]) => [h("dt", { class: "mono" }, queue), h("dd", {}, depth === null ? t("unknown") : plural(depth, "1 message", "{count} messages"))]),
         list(t("External warehouse"), state.warehouse), list(t("Order import"), state.import))),
       h("section", { class: "card" }, h("h2", {}, t("Step durations")), Object.keys(state.steps).length
-        ? table(t("Milliseconds from due to done; the last 1,000 steps of this worker"), [
-          [t("Step"), ([step]) => name(step)], [t("Succeeded"), ([, steps]) => number(steps.done), "number"], [t("Failed"), ([, steps]) => number(steps.failed), "number"],
+        ? table(t("Counts since this worker started; milliseconds from due to completed, of its last 1,000 steps of each kind"), [
+          [t("Step"), ([step]) => name(step)], [t("Completed steps"), ([, steps]) => number(steps.done), "number"], [t("Failed attempts"), ([, steps]) => number(steps.failed), "number"],
           ["p50", ([, steps]) => number(steps.p50_ms), "number"], ["p90", ([, steps]) => number(steps.p90_ms), "number"], ["p99", ([, steps]) => number(steps.p99_ms), "number"],
         ], Object.entries(state.steps))
         : h("p", { class: "empty" }, t("No steps since this worker started."))));

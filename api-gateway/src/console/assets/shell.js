@@ -84,7 +84,7 @@ function drawAccount(me, onLogOut) {
   const menu = h("details", { class: "account-menu" },
     h("summary", {}, me.actor),
     h("div", { class: "card" },
-      h("p", { class: "help" }, t("Role: {role}", { role: nameOf(me.role) }), me.storefront && [h("br"), t("Storefront: {storefront}", { storefront: me.storefront })]),
+      h("p", { class: "help" }, t("Role: {role}", { role: nameOf(me.role) }), me.storefront && [h("br"), t("Storefront of your login: {storefront}", { storefront: me.storefront })]),
       languageChoice(),
       h("button", { onclick: showShortcuts }, t("Keyboard shortcuts")),
       h("a", { class: "button", href: "/docs" }, t("API reference")),

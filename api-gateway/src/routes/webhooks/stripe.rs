@@ -41,7 +41,7 @@ pub(super) async fn stripe(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let Some(secret) = &app.stripe_webhook else {
+    let Some(secret) = &app.stripe_webhook_key else {
         return Err(Failure::new(
             Code::Unauthenticated,
             "STRIPE_WEBHOOK_SECRET is not set, so no webhook can be verified",

@@ -150,13 +150,13 @@ pub(super) async fn kill_each_node(context: FaultContext<'_>) -> usize {
 /// Sends a gateway a request every 100 ms until the worker has answered thirty in a row. Returns the time from
 /// `killed_at` after which all requests were answered.
 async fn time_to_recover(base_url: &str, killed_at: Instant) -> Duration {
-    const INTERVAL: Duration = Duration::from_millis(100);
+    const REQUEST_INTERVAL: Duration = Duration::from_millis(100);
     const ANSWERED_IN_A_ROW: usize = 30;
     let client = reqwest::Client::new();
     let mut answer_tasks = Vec::new();
     let mut recovered_at = killed_at;
     let mut answered_in_a_row = 0;
-    let mut request_ticks = time::interval(INTERVAL);
+    let mut request_ticks = time::interval(REQUEST_INTERVAL);
     wait_until("a gateway to answer thirty requests in a row", async || {
         request_ticks.tick().await;
         let request = client.get(format!("{base_url}/v1/orders?limit=1")).send();
@@ -175,7 +175,7 @@ async fn time_to_recover(base_url: &str, killed_at: Instant) -> Duration {
                 answered_in_a_row += 1;
             } else {
                 answered_in_a_row = 0;
-                recovered_at = sent_at + INTERVAL;
+                recovered_at = sent_at + REQUEST_INTERVAL;
             }
         }
         answered_in_a_row >= ANSWERED_IN_A_ROW

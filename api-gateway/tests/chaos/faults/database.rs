@@ -20,7 +20,7 @@ async fn wait_for_database_error(stack: &Stack) {
 }
 
 /// Another process locks the database for longer than the worker's lock timeout.
-pub(super) async fn lock_file(context: FaultContext<'_>) -> usize {
+pub(super) async fn lock_database_file(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.wait_for_progress(10).await;
     let lock_script = "import sqlite3, sys, time

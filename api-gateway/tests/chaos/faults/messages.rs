@@ -52,7 +52,13 @@ pub(super) async fn duplicate_steps(context: FaultContext<'_>) -> usize {
     let mut publish_count = 0;
     for _ in 0..20 {
         load.wait_for_progress(1).await;
-        let newest_order_id = load.recorded_replies().orders.last().unwrap().id.clone();
+        let newest_order_id = load
+            .recorded_replies()
+            .orders
+            .last()
+            .unwrap()
+            .order_id
+            .clone();
         for step in ["authorize_payment", "request_shipment:main", "void_payment"] {
             let body = json!({"order_id": newest_order_id, "step": step, "attempt": 1});
             publish_repeatedly(&publisher, STEP_QUEUE, message("step", &body), 8).await;

@@ -46,7 +46,7 @@ pub(super) async fn drop_traffic(context: FaultContext<'_>, select_proxy: Select
     set_condition_under_load(
         context,
         select_proxy,
-        NetworkCondition::Drop,
+        NetworkCondition::DropData,
         Duration::from_secs(5),
     )
     .await

@@ -140,11 +140,11 @@ pub(super) async fn restart_one_by_one(context: FaultContext<'_>) -> usize {
         load.wait_for_progress(5).await;
     }
     if load.unknown_count() > unknown_count_before {
-        let lost_request_count = load.unknown_count() - unknown_count_before;
+        let unknown_during_restart = load.unknown_count() - unknown_count_before;
         let mut recorded_replies = load.recorded_replies();
         let last_unknown_outcome = recorded_replies.last_unknown_outcome.clone();
         recorded_replies.unexpected_replies.push(format!(
-            "{lost_request_count} requests failed during a rolling restart, the last with {last_unknown_outcome}"
+            "{unknown_during_restart} requests failed during a rolling restart, the last with {last_unknown_outcome}"
         ));
     }
     stack.workers.len() + 2

@@ -44,7 +44,7 @@ impl Store {
         }
     }
 
-    /// Creates a database on the PostgreSQL server at this port.
+    /// The database with this name on the PostgreSQL server at this port.
     pub(crate) fn postgres_at(port: u16, database_name: &str) -> Self {
         Self::Postgres {
             port,

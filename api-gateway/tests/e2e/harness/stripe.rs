@@ -237,8 +237,8 @@ impl Stripe {
         (authorized_amount, captured_amount, refunded_amount)
     }
 
-    /// The authorized, captured and refunded amounts of all orders, in minor units. What is released when less than
-    /// the authorization is captured is no refund, though localstripe lists it as one.
+    /// The authorized, captured and refunded amounts of all orders, in minor units. The part of an authorization
+    /// that is released because less was captured is no refund, though localstripe lists it as one.
     pub(crate) async fn amounts_by_order(&self) -> HashMap<String, [i64; 3]> {
         let mut amounts_by_order = HashMap::<String, [i64; 3]>::new();
         for intent in self.list_all("payment_intents").await {

@@ -233,7 +233,7 @@ impl RaceShop {
                 "units of {sku} on hand and reserved"
             );
         }
-        let amount = |name: &str| -> i64 {
+        let sum_of_amounts = |name: &str| -> i64 {
             let amounts = orders.iter().map(|order| order.payment_amount(name));
             amounts.sum()
         };
@@ -241,11 +241,11 @@ impl RaceShop {
         for (sql, expected_value) in [
             (
                 "SELECT coalesce(sum(amount), 0) FROM movements WHERE kind = 'capture'",
-                amount("captured"),
+                sum_of_amounts("captured"),
             ),
             (
                 "SELECT coalesce(sum(amount), 0) FROM movements WHERE kind = 'refund'",
-                amount("refunded"),
+                sum_of_amounts("refunded"),
             ),
             (
                 "SELECT count(*) FROM payments WHERE status = 'authorized'",

@@ -139,7 +139,7 @@ async fn run_job<J: Job>(job: J, store: Store, list_client: ListClient, source: 
             Ok(Some(claim_result)) => claim_result,
             Ok(None) => continue,
             Err(error) => {
-                tracing::debug!(%error, job = J::NAME, "a job could not be claimed: the database is unavailable");
+                tracing::debug!(%error, job = J::NAME, "a job could not be claimed; trying again");
                 continue;
             }
         };
@@ -176,7 +176,7 @@ async fn run_once<J: Job>(
     };
     let stored_etag = state.etag.take();
     let store_and_client = (store, list_client);
-    let run_end = read_list(
+    let read_result = read_list(
         job,
         store_and_client,
         source,
@@ -185,7 +185,7 @@ async fn run_once<J: Job>(
         &mut state,
     )
     .await?;
-    let Some((claim, run_result)) = run_end else {
+    let Some((claim, run_result)) = read_result else {
         return Ok(None);
     };
     let now = Timestamp::now();

@@ -1,4 +1,4 @@
-//! Check of `verify` that messages to customers belong to existing orders and events.
+//! Checks of `verify` about messages to customers.
 
 use super::Report;
 use crate::store::Audit;

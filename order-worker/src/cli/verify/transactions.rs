@@ -38,8 +38,8 @@ pub(super) fn check_transactions(order: &Order, steps: &[StepRow], report: &mut 
     if !order.is_paid_manually() {
         return;
     }
-    let is_reported = |step_row: &StepRow| step_row.key.step == Step::RefundPayment;
-    if outstanding_refund > 0 && !steps.iter().any(is_reported) {
+    let is_refund_step = |step_row: &StepRow| step_row.key.step == Step::RefundPayment;
+    if outstanding_refund > 0 && !steps.iter().any(is_refund_step) {
         violation(format!(
             "{outstanding_refund} minor units of a manual payment are to be paid back, but no step tells an operator"
         ));

@@ -106,7 +106,7 @@ pub(super) fn decide_reused_key(
         (Ok(_), _) => return None,
         (Err(failure), _) => {
             let origin = &origin_of_request(caller);
-            let cancelled_order = create_cancelled_order(
+            let cancelled_order_decision = create_cancelled_order(
                 working_set,
                 caller,
                 origin,
@@ -115,7 +115,7 @@ pub(super) fn decide_reused_key(
                 rules,
                 context,
             );
-            decision = cancelled_order.unwrap_or_else(Decision::from);
+            decision = cancelled_order_decision.unwrap_or_else(Decision::from);
         }
     }
     Some(decision)

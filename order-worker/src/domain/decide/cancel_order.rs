@@ -81,11 +81,10 @@ pub(super) fn cancel_remaining(
 
     let is_unshipped = |shipment: &&Shipment| shipment.shipped_at.is_none();
     let unshipped_shipments: Vec<_> = order.uncancelled_shipments().filter(is_unshipped).collect();
-    let labelled_warehouses = unshipped_shipments
+    let labelled_items = unshipped_shipments
         .iter()
         .flat_map(|shipment| &shipment.items);
-    let labelled_warehouses: BTreeSet<_> =
-        labelled_warehouses.map(|item| &item.warehouse).collect();
+    let labelled_warehouses: BTreeSet<_> = labelled_items.map(|item| &item.warehouse).collect();
     for shipment in &unshipped_shipments {
         draft.record(EventData::ShipmentCancelled {
             shipment_id: shipment.id,
@@ -98,11 +97,11 @@ pub(super) fn cancel_remaining(
         .map(|item| &item.warehouse)
         .collect();
     for warehouse in reserved_warehouses {
-        let is_requested = working_set.steps.contains_key(&StepKey {
+        let is_label_requested = working_set.steps.contains_key(&StepKey {
             order_id,
             step: Step::RequestShipment(order.label_id(warehouse)),
         });
-        if is_requested || labelled_warehouses.contains(warehouse) {
+        if is_label_requested || labelled_warehouses.contains(warehouse) {
             withdraw_label(&mut draft, warehouse);
         }
     }
@@ -199,12 +198,12 @@ pub(super) fn cancel(
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
     }
 
-    let uncancelled_shipments: Vec<_> = draft
+    let uncancelled_shipment_ids: Vec<_> = draft
         .order
         .uncancelled_shipments()
         .map(|shipment| shipment.id)
         .collect();
-    for shipment_id in uncancelled_shipments {
+    for shipment_id in uncancelled_shipment_ids {
         draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: None,

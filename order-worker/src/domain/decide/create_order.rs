@@ -41,7 +41,7 @@ pub(super) fn create_order(
     let reserved_items = allocate(&requested_items, &working_set.stock_levels)?;
     let items = assign_warehouses(&valid_order.items, &reserved_items);
 
-    let order_created = valid_order.order(working_set, request, items, rules)?;
+    let order_created = valid_order.into_order_created(working_set, request, items, rules)?;
     let mut draft = new_draft(order_created, id, origin, context)?;
     low_stock::reserve(&mut draft, working_set, reserved_items, None)?;
     if !rules.needs_approval {
@@ -70,7 +70,7 @@ pub(super) struct ValidOrder {
 
 impl ValidOrder {
     /// The data of `order.created`, with these line items.
-    pub(super) fn order(
+    pub(super) fn into_order_created(
         self,
         working_set: &WorkingSet,
         request: &CreateOrder,

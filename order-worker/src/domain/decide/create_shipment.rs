@@ -83,7 +83,7 @@ pub(super) fn create_shipment(
         warehouse_items.push(item);
     }
     for (warehouse, warehouse_items) in items_by_warehouse {
-        let shipment = match matching_label(&draft.order, &warehouse_items) {
+        let shipment = match matching_unshipped_shipment(&draft.order, &warehouse_items) {
             Some(shipment) => shipment,
             None => new_shipment(&mut draft, &warehouse, warehouse_items, request)?,
         };
@@ -280,7 +280,7 @@ fn count_units(items: &[StockItem], sku: &Sku) -> u64 {
 }
 
 /// The unshipped shipment that consists of exactly these items.
-fn matching_label(order: &Order, items: &[StockItem]) -> Option<Shipment> {
+fn matching_unshipped_shipment(order: &Order, items: &[StockItem]) -> Option<Shipment> {
     let has_same_items = |shipment: &&Shipment| {
         let mut remaining_items = shipment.items.clone();
         shipment.shipped_at.is_none()

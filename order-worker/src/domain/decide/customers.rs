@@ -224,12 +224,12 @@ pub(super) fn redact_order(
 fn redact_step_errors(draft: &mut OrderDraft<'_>, working_set: &WorkingSet) {
     let is_manual = draft.order.is_paid_manually();
     for row in working_set.steps_of(draft.order.id) {
-        let is_own_error = is_manual && row.key.step == Step::RefundPayment;
+        let is_worker_error = is_manual && row.key.step == Step::RefundPayment;
         let has_error = row
             .last_error
             .as_ref()
             .is_some_and(|error| error != ERASED_ERROR);
-        if has_error && !is_own_error {
+        if has_error && !is_worker_error {
             draft.put_step(StepRow {
                 last_error: Some(ERASED_ERROR.to_owned()),
                 ..row.clone()
@@ -249,7 +249,7 @@ fn visible_customer<'a>(
         .ok_or_else(|| Failure::not_found("customer", customer_id))
 }
 
-/// The decision that changes `customer` to `changed`, with the event that names the changed fields. Without a
+/// The decision that changes `customer` to `changed_customer`, with the event that names the changed fields. Without a
 /// difference there is neither a change nor an event.
 fn change_customer(
     customer: &Customer,
@@ -257,8 +257,8 @@ fn change_customer(
     origin: &Origin,
     context: &mut DecisionContext,
 ) -> Decision {
-    let changed_names = changed_fields(customer, &changed_customer);
-    if changed_names.is_empty() {
+    let changed_field_names = changed_fields(customer, &changed_customer);
+    if changed_field_names.is_empty() {
         return new_decision(customer.id, Changes::default());
     }
     changed_customer.version += 1;
@@ -268,7 +268,7 @@ fn change_customer(
         Some(customer.storefront.clone()),
         origin,
         EventData::CustomerUpdated {
-            changed: changed_names,
+            changed: changed_field_names,
         },
         context,
     );

@@ -45,24 +45,24 @@ pub(super) fn edit_order(
 ) -> Result<Decision, Failure> {
     let order = undeleted_order(working_set, caller, request.id)?;
     ensure_editable(order)?;
-    let price_edit = price_edit(working_set, caller, order, request, rules)?;
+    let priced_order = price_edit(working_set, caller, order, request, rules)?;
     let needs_authorization = order.status == OrderStatus::Processing
-        && price_edit.total > 0
-        && price_edit.total > order.payable_amount();
-    if needs_authorization && price_edit.changes(order) {
-        ensure_authorizable(working_set, order, request)?;
+        && priced_order.total > 0
+        && priced_order.total > order.payable_amount();
+    if needs_authorization && priced_order.changes(order) {
+        ensure_payment_replaceable(working_set, order, request)?;
     }
 
     // Check that the additional units are in stock.
-    let allocation = edit_stock::allocate_lines(working_set, order, &price_edit)?;
+    let allocation = edit_stock::allocate_lines(working_set, order, &priced_order)?;
 
     let mut draft = OrderDraft::from_order(order, origin, context);
-    if !price_edit.changes(order) {
+    if !priced_order.changes(order) {
         return Ok(draft.into_decision());
     }
     let edited_order = EditedOrder {
         items: allocation.items,
-        ..price_edit
+        ..priced_order
     };
     if needs_authorization {
         request_authorization(
@@ -70,11 +70,11 @@ pub(super) fn edit_order(
             working_set,
             request,
             edited_order,
-            allocation.reserved_items,
+            allocation.additional_items,
             rules,
         )?;
     } else {
-        low_stock::reserve(&mut draft, working_set, allocation.reserved_items, None)?;
+        low_stock::reserve(&mut draft, working_set, allocation.additional_items, None)?;
         apply_edit(
             &mut draft,
             working_set,
@@ -131,7 +131,7 @@ fn ensure_editable(order: &Order) -> Result<(), Failure> {
 }
 
 /// Checks that a new payment can replace the present one.
-fn ensure_authorizable(
+fn ensure_payment_replaceable(
     working_set: &WorkingSet,
     order: &Order,
     request: &EditOrder,
@@ -177,7 +177,7 @@ fn request_authorization(
     working_set: &WorkingSet,
     request: &EditOrder,
     edited_order: EditedOrder,
-    reserved_items: Vec<StockItem>,
+    additional_items: Vec<StockItem>,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let edit_number = draft.order.edits + 1;
@@ -190,7 +190,7 @@ fn request_authorization(
         payment_method: request.payment_method.clone(),
         reason: request.reason.clone(),
     })))?;
-    low_stock::reserve(draft, working_set, reserved_items, Some(edit_number))?;
+    low_stock::reserve(draft, working_set, additional_items, Some(edit_number))?;
     draft.schedule(Step::AuthorizeEdit(edit_number));
     let expires_at = draft.context().now() + rules.reservation_ttl;
     draft.schedule_later(Step::ExpireEdit(edit_number), expires_at);
@@ -216,16 +216,16 @@ pub(super) fn on_edit_authorized(
     if !has_replaceable_payment(&draft.order) {
         return reject_edit(draft, EditRejectReason::PaymentChanged, None, None);
     }
-    let replaced_authorization = draft.order.authorization;
-    let is_replaced = draft.order.payment.status == PaymentStatus::Authorized;
+    let replaced_authorization_number = draft.order.authorization;
+    let replaces_authorization = draft.order.payment.status == PaymentStatus::Authorized;
     draft.record(EventData::PaymentAuthorized {
         provider: provider.to_owned(),
         reference: payment_reference.to_owned(),
         amount,
         edit: Some(edit_number),
     })?;
-    if is_replaced {
-        draft.schedule(Step::VoidAuthorization(replaced_authorization));
+    if replaces_authorization {
+        draft.schedule(Step::VoidAuthorization(replaced_authorization_number));
     }
     draft.remove_step(Step::ExpireEdit(edit_number));
     draft.remove_step(Step::CheckPayment);
@@ -250,7 +250,7 @@ pub(super) fn on_edit_authorized(
 pub(super) fn reject_edit(
     draft: &mut OrderDraft<'_>,
     reason: EditRejectReason,
-    code: Option<String>,
+    provider_code: Option<String>,
     note: Option<String>,
 ) -> Result<(), Failure> {
     let Some(pending_edit) = draft.order.pending_edit.clone() else {
@@ -267,7 +267,7 @@ pub(super) fn reject_edit(
     draft.record(EventData::OrderEditRejected {
         edit: edit_number,
         reason,
-        code,
+        code: provider_code,
         note,
     })?;
     draft.remove_step(Step::AuthorizeEdit(edit_number));
@@ -297,11 +297,11 @@ fn apply_edit(
     let changed_warehouses = edit_stock::changed_warehouses(&order, &edited_order.items);
     // An awaited label is replaced, too: the release of units below ends the waiting for it.
     let labelled_warehouses = labels::warehouses_with_or_awaiting_label(working_set, &order);
-    let replaced_warehouses: Vec<Warehouse> = labelled_warehouses
+    let relabelled_warehouses: Vec<Warehouse> = labelled_warehouses
         .into_iter()
         .filter(|warehouse| changed_warehouses.contains(warehouse))
         .collect();
-    for warehouse in &replaced_warehouses {
+    for warehouse in &relabelled_warehouses {
         labels::withdraw_label(draft, warehouse);
     }
     // Released before the labels are replaced: with the release of its units, no label is awaited any more.
@@ -312,10 +312,10 @@ fn apply_edit(
             edit: None,
         })?;
     }
-    let kept_skus: BTreeSet<&Sku> = edited_order.items.iter().map(|line| &line.sku).collect();
+    let skus_after: BTreeSet<&Sku> = edited_order.items.iter().map(|line| &line.sku).collect();
     let skus_before: BTreeSet<&Sku> = order.items.iter().map(|line| &line.sku).collect();
     let removed_skus = skus_before
-        .difference(&kept_skus)
+        .difference(&skus_after)
         .map(|sku| (*sku).clone())
         .collect();
     draft.record(EventData::OrderEdited(Box::new(OrderEdited {
@@ -326,10 +326,10 @@ fn apply_edit(
         items: edited_order.items,
         shipping: edited_order.shipping,
         discounts: edited_order.discounts,
-        replaced_labels: replaced_warehouses.clone(),
+        replaced_labels: relabelled_warehouses.clone(),
         reason: edit_reason,
     })))?;
-    labels::cancel_shipments(draft, &replaced_warehouses, EDIT_REASON)?;
+    labels::cancel_shipments(draft, &relabelled_warehouses, EDIT_REASON)?;
     if order.status == OrderStatus::Processing {
         let warehouses_before = order.warehouses();
         for warehouse in draft.order.warehouses().difference(&warehouses_before) {
@@ -356,7 +356,7 @@ fn awaits_manual_payment(order: &Order) -> bool {
 /// Without anything to pay, the authorization is voided; what was captured beyond the new total is refunded. A
 /// manual payment that is now received in full starts the fulfilment.
 fn settle_payment(draft: &mut OrderDraft<'_>, order_before: &Order) -> Result<(), Failure> {
-    let is_authorized = draft
+    let has_abandoned_authorization = draft
         .order
         .open_authorizations
         .contains_key(&order_before.authorization);
@@ -365,7 +365,7 @@ fn settle_payment(draft: &mut OrderDraft<'_>, order_before: &Order) -> Result<()
         draft.record(EventData::captured(0, true))?;
         draft.remove_step(Step::CheckPayment);
         draft.remove_step(Step::CapturePayment);
-        if is_authorized {
+        if has_abandoned_authorization {
             draft.schedule(Step::VoidAuthorization(order_before.authorization));
         }
     }

@@ -23,7 +23,7 @@ use crate::domain::{
 pub(super) struct Allocation {
     pub(super) items: Vec<LineItem>,
     /// Additional units.
-    pub(super) reserved_items: Vec<StockItem>,
+    pub(super) additional_items: Vec<StockItem>,
 }
 
 /// Assigns the line items to warehouses: units that the order has reserved stay where they are, additional ones
@@ -39,7 +39,7 @@ pub(super) fn allocate_lines(
     if order.awaits_stock || !edited_order.are_items_changed {
         return Ok(Allocation {
             items: edited_order.items.clone(),
-            reserved_items: Vec::new(),
+            additional_items: Vec::new(),
         });
     }
     let mut reserved_units: BTreeMap<&Sku, Vec<(&Warehouse, u32)>> = BTreeMap::new();
@@ -70,8 +70,8 @@ pub(super) fn allocate_lines(
             quantity,
         }));
     }
-    let reserved_items = allocate(&missing_items, &working_set.stock_levels)?;
-    for item in &reserved_items {
+    let additional_items = allocate(&missing_items, &working_set.stock_levels)?;
+    for item in &additional_items {
         if let Some(units_by_warehouse) = assigned_units.get_mut(&item.sku) {
             *units_by_warehouse
                 .entry(item.warehouse.clone())
@@ -93,7 +93,7 @@ pub(super) fn allocate_lines(
     }
     Ok(Allocation {
         items: assign_warehouses(&edited_order.items, &assigned_items),
-        reserved_items,
+        additional_items,
     })
 }
 
@@ -121,22 +121,25 @@ pub(super) fn unneeded_items(
 
 /// Warehouses whose units the edit changes.
 pub(super) fn changed_warehouses(order: &Order, items: &[LineItem]) -> BTreeSet<Warehouse> {
-    let sum_by_warehouse = |lines: &[LineItem]| {
-        let mut units_by_place: BTreeMap<(Warehouse, Sku), u64> = BTreeMap::new();
+    let sum_by_warehouse_and_sku = |lines: &[LineItem]| {
+        let mut units_by_warehouse_and_sku: BTreeMap<(Warehouse, Sku), u64> = BTreeMap::new();
         for item in stock_items(lines) {
             let quantity = u64::from(item.quantity.get());
-            *units_by_place
+            *units_by_warehouse_and_sku
                 .entry((item.warehouse, item.sku))
                 .or_default() += quantity;
         }
-        units_by_place
+        units_by_warehouse_and_sku
     };
-    let (units_before, units_after) = (sum_by_warehouse(&order.items), sum_by_warehouse(items));
-    let places: BTreeSet<_> = units_before.keys().chain(units_after.keys()).collect();
-    let changed_places = places
+    let (units_before, units_after) = (
+        sum_by_warehouse_and_sku(&order.items),
+        sum_by_warehouse_and_sku(items),
+    );
+    let warehouse_sku_pairs: BTreeSet<_> = units_before.keys().chain(units_after.keys()).collect();
+    let changed_pairs = warehouse_sku_pairs
         .into_iter()
-        .filter(|place| units_before.get(*place) != units_after.get(*place));
-    changed_places
+        .filter(|pair| units_before.get(*pair) != units_after.get(*pair));
+    changed_pairs
         .map(|(warehouse, _)| warehouse.clone())
         .collect()
 }

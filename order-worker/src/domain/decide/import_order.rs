@@ -46,21 +46,23 @@ pub(super) fn import_order(
     caller.require_operator()?;
     let create_request = &imported_order.order;
     let external_id = imported_order.external_id.clone();
-    let owner = caller.owner(create_request.storefront.as_ref())?;
+    let storefront = caller.owner(create_request.storefront.as_ref())?;
 
     // An imported order is not changed by later imports.
-    let external_key = external_id.clone().map(|external_id| (owner, external_id));
+    let external_key = external_id
+        .clone()
+        .map(|external_id| (storefront, external_id));
     let existing_id = external_key.and_then(|key| working_set.external_ids.get(&key).copied());
     let existing_id = existing_id.or(id.filter(|id| working_set.orders.contains_key(id)));
-    let is_same = |id: &OrderId| {
+    let has_same_content = |id: &OrderId| {
         let order = working_set.orders.get(id);
         order.is_some_and(|order| matches_import(order, imported_order))
     };
-    let existing_id = existing_id.or(legacy_id.filter(is_same));
+    let existing_id = existing_id.or(legacy_id.filter(has_same_content));
     if let Some(existing_id) = existing_id {
         // Ids that are derived from the message belong to orders that this request created before.
-        let is_of_message = key_origin == Some(KeyOrigin::Message);
-        let is_repeated = is_of_message && [id, legacy_id].contains(&Some(existing_id));
+        let are_ids_from_message = key_origin == Some(KeyOrigin::Message);
+        let is_repeated = are_ids_from_message && [id, legacy_id].contains(&Some(existing_id));
         return Ok(Decision {
             reply: Ok(ResourceRef::Imported {
                 id: existing_id,
@@ -75,7 +77,7 @@ pub(super) fn import_order(
     let order_created = OrderCreated {
         external_id,
         awaits_stock: true,
-        ..valid_order.order(working_set, create_request, items, rules)?
+        ..valid_order.into_order_created(working_set, create_request, items, rules)?
     };
     let mut draft = new_draft(order_created, id, origin, context)?;
     let id = draft.order.id;
@@ -89,7 +91,7 @@ pub(super) fn import_order(
     })
 }
 
-/// Whether `order` has the content of this import line.
+/// Whether `order` has the customer, external id, address, metadata and quantities of this import line.
 fn matches_import(order: &Order, imported_order: &ImportedOrder) -> bool {
     let create_request = &imported_order.order;
     let requested_quantities = create_request

@@ -47,7 +47,7 @@ pub(super) fn labelled_warehouses(working_set: &WorkingSet, order: &Order) -> Ve
         .unshipped_shipments()
         .flat_map(|shipment| &shipment.items);
     let labelled_warehouses = labelled_items.map(|item| item.warehouse.clone());
-    let requested_warehouses = working_set.steps_of(order.id).filter_map(|row| {
+    let warehouses_with_requested_label = working_set.steps_of(order.id).filter_map(|row| {
         let StepKey {
             step: Step::RequestShipment(label_id),
             ..
@@ -57,12 +57,15 @@ pub(super) fn labelled_warehouses(working_set: &WorkingSet, order: &Order) -> Ve
         };
         Some(label_id.warehouse.clone())
     });
-    let warehouses: BTreeSet<_> = labelled_warehouses.chain(requested_warehouses).collect();
+    let warehouses: BTreeSet<_> = labelled_warehouses
+        .chain(warehouses_with_requested_label)
+        .collect();
     warehouses.into_iter().collect()
 }
 
-/// Requests the label that replaces `cancelled` and perhaps others of its warehouse, if it is still to be requested.
-/// As long as the carrier has not cancelled all of the earlier labels, the last of them to be cancelled will do it.
+/// Requests the label that replaces `cancelled_label` and perhaps others of its warehouse, if it is still to be
+/// requested. As long as the carrier has not cancelled all of the earlier labels, the last of them to be cancelled
+/// will do it.
 pub(super) fn request_next_label(
     draft: &mut OrderDraft<'_>,
     working_set: &WorkingSet,

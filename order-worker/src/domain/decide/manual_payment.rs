@@ -1,7 +1,7 @@
 //! Manual payments: operators record the money that was received outside of a payment provider, and the money
 //! that they have paid back. No step moves this money.
 //!
-//! An order is processed once its total is received; until then its stock is held for
+//! An order is processed once its total is received; until then its stock is reserved for
 //! `MANUAL_PAYMENT_TTL_SECONDS`. Money that is to be paid back, after a cancellation for example, is a dead step
 //! `refund_payment`, for an operator, until it is recorded as paid back or discarded.
 
@@ -142,10 +142,10 @@ pub(super) fn record_refund(
         )));
     }
     let outstanding_refund = order.refund_outstanding();
-    let is_by_parts = request.items.is_some() || request.shipping;
+    let refunds_items_or_shipping = request.items.is_some() || request.shipping;
     let (pointer, amount, refundable_amount) = match request.amount {
         Some(amount) => ("/amount", amount, refundable_amount),
-        None if is_by_parts => {
+        None if refunds_items_or_shipping => {
             let pointer = if request.items.is_some() {
                 "/items"
             } else {
@@ -165,7 +165,7 @@ pub(super) fn record_refund(
     }
 
     let mut draft = OrderDraft::from_order(order, origin, context);
-    let additional_amount = if is_by_parts {
+    let additional_amount = if refunds_items_or_shipping {
         amount
     } else {
         amount - outstanding_refund
@@ -186,7 +186,7 @@ pub(super) fn record_refund(
     })?;
     if draft.order.refund_outstanding() == 0 {
         draft.remove_step(Step::RefundPayment);
-    } else if !is_by_parts {
+    } else if !refunds_items_or_shipping {
         schedule_refund(&mut draft)?;
     }
     Ok(draft.into_decision())

@@ -113,14 +113,14 @@ pub fn carry_out(
             Err(failure) => Some(Err(failure).into()),
         };
         if let Some(recorded_result) = recorded_reply {
-            let alias_decision = accept_order::decide_reused_key(
+            let reused_key_decision = accept_order::decide_reused_key(
                 working_set,
                 command,
                 &recorded_result.outcome,
                 rules,
                 context,
             );
-            let Some(Decision { reply, changes }) = alias_decision else {
+            let Some(Decision { reply, changes }) = reused_key_decision else {
                 return recorded_result;
             };
             working_set.apply(changes);
@@ -147,7 +147,7 @@ pub fn carry_out(
             .clone()
             .and_then(|resource| working_set.render(&resource, role)),
     };
-    let is_begin = matches!(
+    let is_task_start = matches!(
         command,
         Command::Request {
             action: Action::BeginTask { .. },
@@ -155,7 +155,7 @@ pub fn carry_out(
         }
     );
     match idempotency {
-        Some(idempotency) if is_begin => working_set.record_task_start(idempotency),
+        Some(idempotency) if is_task_start => working_set.record_task_start(idempotency),
         Some(idempotency) => working_set.record_reply(idempotency, reply.ok(), &outcome),
         None => {}
     }
@@ -362,7 +362,7 @@ fn decide_action(
             product_images::remove_image(working_set, caller, origin, request, context)
         }
         Action::OrderImages(request) => {
-            product_images::order_images(working_set, caller, origin, request, context)
+            product_images::reorder_images(working_set, caller, origin, request, context)
         }
         Action::SetStock(count) => products::set_stock(working_set, caller, origin, count, context),
         Action::AdjustStock(change) => {

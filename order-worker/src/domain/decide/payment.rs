@@ -136,14 +136,14 @@ pub(super) fn on_declined(
     )
 }
 
-/// The provider captured `captured_total` of `requested_amount`, both including earlier captures. `is_last` says
-/// whether no item remained to be shipped when it was requested.
+/// The provider captured `captured_total` of `requested_amount`, both including earlier captures.
+/// `is_last_capture` says whether no item remained to be shipped when it was requested.
 pub(super) fn on_captured(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     captured_total: i64,
     requested_amount: i64,
-    is_last: bool,
+    is_last_capture: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let (captured_before, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
@@ -153,7 +153,7 @@ pub(super) fn on_captured(
     }
     refund_captured_excess(draft, captured_before, refund_due)?;
     let was_last_capture_missed =
-        !is_last && draft.order.has_nothing_to_ship() && draft.order.total > 0;
+        !is_last_capture && draft.order.has_nothing_to_ship() && draft.order.total > 0;
     if draft.order.total_to_capture() > requested_amount || was_last_capture_missed {
         // More was shipped meanwhile; or the rest was cancelled: a provider that captures only once captures
         // now, any other releases the rest of the authorization.

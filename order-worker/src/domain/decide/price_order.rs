@@ -81,7 +81,7 @@ pub(super) struct Charges<'a> {
 }
 
 /// Divides the discounts on the whole order among `items`, and returns the total of items and shipping charge in
-/// minor units. `pointer` names the item with this index in the request; `violations` has those found before.
+/// minor units. `pointer_of` names the item with an index in the request; `violations` has those found before.
 ///
 /// # Errors
 /// `INVALID_REQUEST` with all violations.
@@ -91,7 +91,7 @@ pub(super) fn price_lines(
     pointer_of: impl Fn(usize) -> String,
     mut violations: Vec<Violation>,
 ) -> Result<i64, Failure> {
-    check_prices(items, &pointer_of, &mut violations);
+    check_line_discounts(items, &pointer_of, &mut violations);
     if violations.is_empty() {
         divide_order_discounts(charges.discounts, items, &mut violations);
         check_contained_taxes(charges.tax_included, items, &pointer_of, &mut violations);
@@ -113,8 +113,8 @@ pub(super) fn price_lines(
     Ok(total_amount)
 }
 
-/// The requested line items at their prices, and their currency; the error names the first whose currency differs, or that makes
-/// the sum too large.
+/// The requested line items at their prices, and their currency; the error names the first whose currency differs,
+/// or that makes the sum too large.
 fn new_lines(
     request: &CreateOrder,
     products: &HashMap<&Sku, &Product>,
@@ -170,7 +170,7 @@ fn check_own_priced_products_once(request: &CreateOrder, violations: &mut Vec<Vi
     }
 }
 
-fn check_prices(
+fn check_line_discounts(
     items: &[LineItem],
     pointer_of: impl Fn(usize) -> String,
     violations: &mut Vec<Violation>,
@@ -228,7 +228,7 @@ fn check_contained_taxes(
     for (line_index, line) in items.iter().enumerate() {
         let totals = Totals::of_line(line, true);
         if totals.tax_total > totals.total {
-            violations.push(contained_tax(
+            violations.push(excess_tax_violation(
                 &format!("{}/taxes", pointer_of(line_index)),
                 totals,
             ));
@@ -236,7 +236,7 @@ fn check_contained_taxes(
     }
 }
 
-fn contained_tax(pointer: &str, totals: Totals) -> Violation {
+fn excess_tax_violation(pointer: &str, totals: Totals) -> Violation {
     Violation::new(
         pointer.to_owned(),
         format!(
@@ -264,6 +264,6 @@ fn check_shipping(
     }
     let totals = Totals::of_shipping(Some(shipping_charge), tax_included);
     if tax_included && sum_of_taxes(&shipping_charge.taxes) > totals.total {
-        violations.push(contained_tax("/shipping/taxes", totals));
+        violations.push(excess_tax_violation("/shipping/taxes", totals));
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn remove_image(
 
 /// Sets the order of the photos. The request lists each photo once, so that a photo that was added or removed
 /// in the meantime is noticed.
-pub(super) fn order_images(
+pub(super) fn reorder_images(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,

@@ -203,7 +203,7 @@ pub(super) fn adjust_stock(
     )
 }
 
-/// Removes a product from a warehouse that does not stock it. Its stock can be moved to another warehouse;
+/// Removes a product from a warehouse that is to stock it no longer. Its stock can be moved to another warehouse;
 /// reserved units prevent the removal.
 pub(super) fn remove_stock(
     working_set: &WorkingSet,
@@ -247,12 +247,12 @@ pub(super) fn remove_stock(
             );
             return Err(Failure::invalid_state(message).with(json!({"on_hand": on_hand})));
         };
-        let total_on_hand = stock_level(working_set, &sku, &target_warehouse).on_hand + on_hand;
-        if total_on_hand > MAX_ON_HAND {
+        let target_on_hand = stock_level(working_set, &sku, &target_warehouse).on_hand + on_hand;
+        if target_on_hand > MAX_ON_HAND {
             return Err(Failure::violation(
                 "/move_to",
                 format!(
-                    "would have {total_on_hand} units of {sku}; at most {MAX_ON_HAND} are allowed"
+                    "would have {target_on_hand} units of {sku}; at most {MAX_ON_HAND} are allowed"
                 ),
             ));
         }
@@ -260,7 +260,7 @@ pub(super) fn remove_stock(
         moved_event = Some(EventData::StockAdjusted {
             sku: sku.clone(),
             warehouse: target_warehouse,
-            on_hand: total_on_hand,
+            on_hand: target_on_hand,
             reason: reason.clone(),
             is_removed: false,
         });

@@ -113,13 +113,13 @@ pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
 }
 
 /// Refunds captures beyond the amount due that become known after the rest of the order was cancelled, or after an
-/// edit has lowered its total, such as captures in the provider's dashboard. `captured_amount` and `refund_due` are
-/// the amounts before the captures became known; excess that was known earlier was refunded with the cancellation or the
-/// edit.
+/// edit has lowered its total, such as captures in the provider's dashboard. `captured_before` and
+/// `refund_due_before` are the amounts before the captures became known; excess that was known earlier was refunded
+/// with the cancellation or the edit.
 pub(super) fn refund_captured_excess(
     draft: &mut OrderDraft<'_>,
-    captured_amount: i64,
-    refund_due: i64,
+    captured_before: i64,
+    refund_due_before: i64,
 ) -> Result<(), Failure> {
     let order = &draft.order;
     // A cancelled order is refunded as a whole, and an overpayment by hand is kept until an operator refunds it.
@@ -136,9 +136,9 @@ pub(super) fn refund_captured_excess(
     } else {
         (order.total, RefundCause::Edited, "edited")
     };
-    let excess_amount = order.payment.captured - due_amount.max(captured_amount);
+    let excess_amount = order.payment.captured - due_amount.max(captured_before);
     // Refunds that were made in the dashboard meanwhile are not made again.
-    let newly_refunded_amount = order.refund_due - refund_due;
+    let newly_refunded_amount = order.refund_due - refund_due_before;
     let amount = (excess_amount - newly_refunded_amount).min(order.refundable_automatically());
     if amount > 0 {
         // The excess is refunded under a cause of its own, not as returned items, so that it does not reduce the

@@ -264,8 +264,8 @@ fn receive_return(
         "have not come back yet: a shipment was returned",
     )?;
     check_warehouses(working_set, request)?;
-    let is_refunded = request.refund != Some(ReceiptRefund::None);
-    let items = order.receive_units(&request.items, is_refunded, rules.refunds_returns);
+    let is_to_be_refunded = request.refund != Some(ReceiptRefund::None);
+    let items = order.receive_units(&request.items, is_to_be_refunded, rules.refunds_returns);
     let (refund_amount, fee) = refund_of_receipt(order, request, &items, rules)?;
     draft.record(EventData::ReturnReceived {
         return_id: order_return.id,

@@ -42,12 +42,12 @@ pub(super) fn update_order(
     if order_updated.changed.is_empty() {
         return Ok(draft.into_decision());
     }
-    let replaced_warehouses = order_updated.replaced_labels.clone();
-    for warehouse in &replaced_warehouses {
+    let relabelled_warehouses = order_updated.replaced_labels.clone();
+    for warehouse in &relabelled_warehouses {
         labels::withdraw_label(&mut draft, warehouse);
     }
     draft.record(EventData::OrderUpdated(Box::new(order_updated)))?;
-    cancel_shipments(&mut draft, &replaced_warehouses)?;
+    cancel_shipments(&mut draft, &relabelled_warehouses)?;
     Ok(draft.into_decision())
 }
 
@@ -127,13 +127,13 @@ fn ensure_address_can_change(order: &Order) -> Result<(), Failure> {
 
 /// Cancels the unshipped shipments from `warehouses`.
 fn cancel_shipments(draft: &mut OrderDraft<'_>, warehouses: &[Warehouse]) -> Result<(), Failure> {
-    let leaves_from = |warehouse: &Warehouse| warehouses.contains(warehouse);
+    let is_affected_warehouse = |warehouse: &Warehouse| warehouses.contains(warehouse);
     let affected_shipment_ids: Vec<_> = draft
         .order
         .unshipped_shipments()
         .filter(|shipment| {
             let mut items = shipment.items.iter();
-            items.any(|item| leaves_from(&item.warehouse))
+            items.any(|item| is_affected_warehouse(&item.warehouse))
         })
         .map(|shipment| shipment.id)
         .collect();

@@ -56,7 +56,7 @@ pub(super) fn update_shipment(
     }
 
     let mut draft = OrderDraft::from_order(order, origin, context);
-    // Goods that the carrier has left the warehouse before the edit took effect.
+    // The carrier has the goods: they left the warehouse before the pending edit took effect.
     reject_edit(&mut draft, EditRejectReason::Shipped, None, None)?;
     for shipment in find_or_create_shipments(&mut draft, update)? {
         match update_effect(shipment.status, update.kind) {
@@ -272,7 +272,7 @@ fn is_credible(time: Timestamp, earliest_time: Timestamp, now: Timestamp) -> boo
     earliest_time <= time && time <= now
 }
 
-/// The event of `update`, apart from the shipping itself. A return puts `items` back on stock.
+/// The event of an update of this kind, apart from the shipping itself. A return puts `items` back on stock.
 fn shipment_event(
     shipment_id: ShipmentId,
     items: Vec<StockItem>,

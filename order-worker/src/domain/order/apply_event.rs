@@ -52,10 +52,10 @@ impl Order {
         stored_order: &Self,
         events: impl IntoIterator<Item = &'a Event>,
     ) -> Result<Option<Self>, ReplayError> {
-        let summarized_at = stored_order
+        let summarized_version = stored_order
             .transactions
             .as_ref()
-            .and_then(Transactions::summarized_at);
+            .and_then(Transactions::summarized_version);
         let mut order = None;
         for event in events {
             match &mut order {
@@ -63,7 +63,8 @@ impl Order {
                 Some(order) => order.apply(event)?,
             }
             if let Some(order) = &mut order
-                && (stored_order.transactions.is_none() || summarized_at == Some(order.version))
+                && (stored_order.transactions.is_none()
+                    || summarized_version == Some(order.version))
             {
                 order.transactions = None;
             }
@@ -285,8 +286,10 @@ impl Order {
             | EventData::ProductDeleted {} => {
                 return Err(replay_error("it is an event of a product"));
             }
+            EventData::CustomerUpdated { .. } => {
+                return Err(replay_error("it is an event of a customer"));
+            }
             EventData::EndpointCreated { .. }
-            | EventData::CustomerUpdated { .. }
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
             | EventData::EndpointDeleted {} => {

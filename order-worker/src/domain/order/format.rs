@@ -58,7 +58,7 @@ impl Order {
             updated_at: _,
             deleted_at: _,
         } = self;
-        let has_amounts = shipping.is_some()
+        let has_charges_or_discounts = shipping.is_some()
             || !discounts.is_empty()
             || *tax_included
             || items.iter().any(has_discounts_or_taxes);
@@ -76,7 +76,7 @@ impl Order {
             || *authorization != 0
             || !open_authorizations.is_empty();
         let has_texts = return_url.is_some() || note.is_some() || !tags.is_empty();
-        let has_new_parts = has_amounts
+        let has_new_parts = has_charges_or_discounts
             || has_refunds
             || has_labels
             || has_edits

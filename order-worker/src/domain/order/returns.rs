@@ -178,12 +178,13 @@ impl Order {
     }
 
     /// Assigns `received_quantities`, which have come back, to shipments, and values them: to delivered shipments
-    /// first, then in the order of shipping. With `is_refunded`, units that were not refunded before count as refunded, at
-    /// their share of the order's total. Units that were not shipped, or have come back already, are left out.
+    /// first, then in the order of shipping. With `is_to_be_refunded`, units that were not refunded before count as
+    /// refunded, at their share of the order's total. Units that were not shipped, or have come back already, are
+    /// left out.
     pub fn receive_units(
         &self,
         received_quantities: &[ReceivedQuantity],
-        is_refunded: bool,
+        is_to_be_refunded: bool,
         refunds_returns: bool,
     ) -> Vec<ReceivedItem> {
         let mut shipments: Vec<&Shipment> = self
@@ -207,22 +208,23 @@ impl Order {
         let mut write_offs: BTreeMap<ShipmentId, i64> = BTreeMap::new();
         let mut received_items = Vec::new();
         for item in received_quantities {
-            let mut missing_units = item.quantity.get();
+            let mut unassigned_units = item.quantity.get();
             for (shipment_id, shipped_item, remaining_units) in &mut unreturned_items {
                 if shipped_item.sku != item.sku {
                     continue;
                 }
-                let Some(quantity) = NonZeroU32::new(missing_units.min(*remaining_units)) else {
+                let Some(quantity) = NonZeroU32::new(unassigned_units.min(*remaining_units)) else {
                     continue;
                 };
-                missing_units -= quantity.get();
+                unassigned_units -= quantity.get();
                 *remaining_units -= quantity.get();
                 let refunded_units = refunded_units_by_sku
                     .entry(&item.sku)
                     .or_insert_with(|| self.refunded_or_returned(&item.sku, refunds_returns));
-                let refundable_units = shipped_units.get(&item.sku).copied().unwrap_or(0);
-                let newly_refunded_units = if is_refunded {
-                    u64::from(quantity.get()).min(refundable_units.saturating_sub(*refunded_units))
+                let shipped_units_of_sku = shipped_units.get(&item.sku).copied().unwrap_or(0);
+                let newly_refunded_units = if is_to_be_refunded {
+                    u64::from(quantity.get())
+                        .min(shipped_units_of_sku.saturating_sub(*refunded_units))
                 } else {
                     0
                 };

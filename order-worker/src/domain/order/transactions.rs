@@ -20,8 +20,8 @@ use uuid::Builder;
 use super::Order;
 use crate::domain::step::Step;
 
-/// Maximum number of transactions of an order. Further amounts are added to the last transaction of the same
-/// kind and status.
+/// Number of transactions of an order from which on further amounts are added to the last transaction of the same
+/// kind and status, if there is one.
 pub const MAX_TRANSACTIONS: usize = 100;
 
 /// The transactions of an order, oldest first. Entries are never removed.
@@ -29,8 +29,12 @@ pub const MAX_TRANSACTIONS: usize = 100;
 pub struct Transactions {
     /// Version of the order that the first entries summarize, if an earlier version of the worker stored it
     /// without transactions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    summarized_at: Option<u64>,
+    #[serde(
+        default,
+        rename = "summarized_at",
+        skip_serializing_if = "Option::is_none"
+    )]
+    summarized_version: Option<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     entries: Vec<TransactionEntry>,
 }
@@ -103,14 +107,14 @@ impl Transactions {
             },
         });
         Self {
-            summarized_at: Some(order.version),
+            summarized_version: Some(order.version),
             entries: entries.collect(),
         }
     }
 
     /// Version of the order that the first entries summarize.
-    pub fn summarized_at(&self) -> Option<u64> {
-        self.summarized_at
+    pub fn summarized_version(&self) -> Option<u64> {
+        self.summarized_version
     }
 
     /// Whether no further transaction gets an entry of its own.
@@ -159,7 +163,7 @@ impl Transactions {
 
     /// The id of the entry at `index`: a UUID of version 8 (RFC 9562).
     fn id(&self, order_id: OrderId, index: usize) -> TransactionId {
-        let summary_version = self.summarized_at.unwrap_or(0);
+        let summary_version = self.summarized_version.unwrap_or(0);
         let digest = Sha256::digest(format!("{order_id}/transactions/{summary_version}/{index}"));
         let mut id_bytes = [0; 16];
         id_bytes.copy_from_slice(&digest[..16]);
@@ -280,20 +284,20 @@ impl Transactions {
                 && entry.amount == final_entry.amount
         };
         match self.entries.iter().position(is_exact) {
-            Some(exact_index) => self.convert(pending_status, [exact_index], final_entry),
-            None => self.convert(pending_status, 0..self.entries.len(), final_entry),
+            Some(exact_index) => self.convert_entries(pending_status, [exact_index], final_entry),
+            None => self.convert_entries(pending_status, 0..self.entries.len(), final_entry),
         }
     }
 
     /// Marks successful refunds as failed, the latest ones first, up to the amount of `final_entry`.
     fn reverse_refunds(&mut self, final_entry: TransactionEntry) {
         let indexes_from_latest = (0..self.entries.len()).rev();
-        self.convert(TransactionStatus::Success, indexes_from_latest, final_entry);
+        self.convert_entries(TransactionStatus::Success, indexes_from_latest, final_entry);
     }
 
     /// Turns the entries at `indexes` whose status is `from_status` into `final_entry`, up to its amount. A larger
     /// entry is divided, and an amount without such an entry is added.
-    fn convert(
+    fn convert_entries(
         &mut self,
         from_status: TransactionStatus,
         indexes: impl IntoIterator<Item = usize>,

@@ -72,7 +72,7 @@ impl SandboxCarrier {
         order_id: OrderId,
         address: Option<&Address>,
     ) -> Result<Label, ProviderError> {
-        let next_at = self
+        let next_webhook_at = self
             .does_deliver
             .then(|| Timestamp::now().as_millisecond() + STAGE_INTERVAL_MS);
         let owned_key = label_key.to_owned();
@@ -85,7 +85,7 @@ impl SandboxCarrier {
                 order_id,
                 tracking_number,
                 address_digest,
-                next_at,
+                next_webhook_at,
             )
         };
         self.sandbox
@@ -110,7 +110,7 @@ impl SandboxCarrier {
     }
 
     /// Delivers until the future is dropped: advances shipments and calls `webhook_url`, signed with
-    /// `secret`.
+    /// `webhook_secret`.
     ///
     /// # Errors
     /// When the secret is invalid.
@@ -118,15 +118,12 @@ impl SandboxCarrier {
         self,
         client: reqwest::Client,
         webhook_url: String,
-        secret: String,
+        webhook_secret: String,
     ) -> anyhow::Result<()> {
-        let webhook = Webhook::new(&secret).context("SHIPPER_WEBHOOK_SECRET")?;
+        let signer = Webhook::new(&webhook_secret).context("SHIPPER_WEBHOOK_SECRET")?;
         loop {
             time::sleep(CHECK_INTERVAL).await;
-            if let Err(error) = self
-                .advance_shipments(&client, &webhook_url, &webhook)
-                .await
-            {
+            if let Err(error) = self.advance_shipments(&client, &webhook_url, &signer).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "the sandbox carrier could not advance its shipments"
@@ -139,7 +136,7 @@ impl SandboxCarrier {
         &self,
         client: &reqwest::Client,
         webhook_url: &str,
-        webhook: &Webhook,
+        signer: &Webhook,
     ) -> anyhow::Result<()> {
         let now_ms = Timestamp::now().as_millisecond();
         // Claims the due shipments. If the webhook fails, the lease expires and the webhook is sent again.
@@ -185,28 +182,28 @@ impl SandboxCarrier {
             let webhook_result = call_webhook(
                 client,
                 webhook_url,
-                webhook,
+                signer,
                 &format!("{tracking_number}-{stage}"),
                 &webhook_body.to_string(),
             )
             .await;
-            let next_at = Timestamp::now().as_millisecond();
-            let (stage, next_at) = match webhook_result {
+            let called_at = Timestamp::now().as_millisecond();
+            let (stage, next_webhook_at) = match webhook_result {
                 Ok(()) if stage + 1 == i64::try_from(SHIPMENT_STAGES.len())? => (stage + 1, None),
-                Ok(()) => (stage + 1, Some(next_at + STAGE_INTERVAL_MS)),
+                Ok(()) => (stage + 1, Some(called_at + STAGE_INTERVAL_MS)),
                 Err(error) => {
                     tracing::debug!(
                         order.id = order_id,
                         error = format!("{error:#}"),
                         "the sandbox carrier's webhook to the gateway failed; trying again"
                     );
-                    (stage, Some(next_at + RETRY_DELAY_MS))
+                    (stage, Some(called_at + RETRY_DELAY_MS))
                 }
             };
             // A shipment that was cancelled meanwhile is not advanced.
             let update_result = self.sandbox.ledger.fetch(
                 "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
-                arguments![label_key, stage, next_at],
+                arguments![label_key, stage, next_webhook_at],
             );
             update_result.await?;
         }
@@ -228,12 +225,12 @@ fn digest_address(address: &Address) -> Result<String, ProviderError> {
 async fn call_webhook(
     client: &reqwest::Client,
     webhook_url: &str,
-    webhook: &Webhook,
+    signer: &Webhook,
     webhook_id: &str,
     body_text: &str,
 ) -> anyhow::Result<()> {
     let timestamp = Timestamp::now().as_second();
-    let signature = webhook.sign(webhook_id, timestamp, body_text.as_bytes())?;
+    let signature = signer.sign(webhook_id, timestamp, body_text.as_bytes())?;
     let response = client
         .post(webhook_url)
         .timeout(WEBHOOK_TIMEOUT)

@@ -134,7 +134,7 @@ pub(super) struct ShipmentRow {
     /// Number of delivered webhooks: the stage that the shipment has reached.
     pub(super) stage: i64,
     /// Time of the next webhook in Unix milliseconds.
-    pub(super) next_at: Option<i64>,
+    pub(super) next_webhook_at: Option<i64>,
 }
 
 /// An entry of the ledger (table `movements`): an amount that was authorized, captured, voided or refunded.
@@ -232,7 +232,7 @@ impl Ledger {
         &mut self,
         payment_key: &str,
         capture_total: i64,
-        is_last: bool,
+        is_last_capture: bool,
     ) -> Result<StepResult, ProviderError> {
         let Some(payment) = self.payments.get_mut(payment_key) else {
             return Err(ProviderError::Permanent(
@@ -267,7 +267,7 @@ impl Ledger {
         Ok(StepResult::Captured {
             amount: payment.captured,
             requested_amount: capture_total,
-            is_last,
+            is_last: is_last_capture,
         })
     }
 
@@ -306,7 +306,7 @@ impl Ledger {
             .map(Payment::payment_state_of)
     }
 
-    /// Creates a label under `label_key`, once. `next_at` is the time of its first webhook, if the carrier
+    /// Creates a label under `label_key`, once. `next_webhook_at` is the time of its first webhook, if the carrier
     /// delivers.
     pub(super) fn create_label(
         &mut self,
@@ -314,7 +314,7 @@ impl Ledger {
         order_id: OrderId,
         tracking_number: String,
         address_digest: Option<String>,
-        next_at: Option<i64>,
+        next_webhook_at: Option<i64>,
     ) -> Result<Label, ProviderError> {
         if !self.shipments.contains_key(label_key) {
             let shipment = ShipmentRow {
@@ -323,7 +323,7 @@ impl Ledger {
                 is_cancelled: false,
                 address_digest,
                 stage: 0,
-                next_at,
+                next_webhook_at,
             };
             self.shipments.insert(label_key.to_owned(), shipment);
             self.changed_shipments.insert(label_key.to_owned());
@@ -350,11 +350,11 @@ impl Ledger {
                 is_cancelled: false,
                 address_digest: None,
                 stage: 0,
-                next_at: None,
+                next_webhook_at: None,
             });
         if shipment.stage == 0 {
             shipment.is_cancelled = true;
-            shipment.next_at = None;
+            shipment.next_webhook_at = None;
             self.changed_shipments.insert(label_key.to_owned());
         }
     }

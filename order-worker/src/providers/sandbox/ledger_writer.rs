@@ -32,13 +32,13 @@ const MAX_QUEUED_CALLS: usize = 1_024;
 #[derive(Clone)]
 pub(super) struct LedgerWriter(mpsc::Sender<QueuedCall>);
 
-/// The effect of a call on the ledger; returns the closure that answers the call after the commit.
-type EntryFunction = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(CommitResult) + Send> + Send>;
+/// A call that reads or changes the ledger; returns the closure that answers the call after the commit.
+type CallFunction = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(CommitResult) + Send> + Send>;
 type CommitResult = Result<(), ProviderError>;
 
 struct QueuedCall {
     ledger_key: String,
-    write_entry: EntryFunction,
+    apply_call: CallFunction,
 }
 
 impl LedgerWriter {
@@ -54,25 +54,25 @@ impl LedgerWriter {
         Ok(Self(call_sender))
     }
 
-    /// Applies `write_entry` to the rows of `ledger_key` and returns its result after the commit.
+    /// Applies `apply_call` to the rows of `ledger_key` and returns its result after the commit.
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
     pub(super) async fn apply<T: Send + 'static>(
         &self,
         ledger_key: &str,
-        write_entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+        apply_call: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, ProviderError> {
         let (result_sender, result_receiver) = oneshot::channel();
-        let write_entry: EntryFunction = Box::new(move |ledger| {
-            let entry_result = write_entry(ledger);
+        let apply_call: CallFunction = Box::new(move |ledger| {
+            let call_result = apply_call(ledger);
             Box::new(move |commit_result| {
-                let _ = result_sender.send(commit_result.map(|()| entry_result));
+                let _ = result_sender.send(commit_result.map(|()| call_result));
             })
         });
         let call = QueuedCall {
             ledger_key: ledger_key.to_owned(),
-            write_entry,
+            apply_call,
         };
         let stopped_error = || ProviderError::Transient("the sandbox has stopped".to_owned());
         self.0.send(call).await.map_err(|_| stopped_error())?;
@@ -81,16 +81,16 @@ impl LedgerWriter {
 }
 
 async fn write_calls(location: &LedgerLocation, calls: Vec<QueuedCall>) {
-    let (ledger_keys, entry_functions): (Vec<_>, Vec<_>) = calls
+    let (ledger_keys, call_functions): (Vec<_>, Vec<_>) = calls
         .into_iter()
-        .map(|call| (call.ledger_key, call.write_entry))
+        .map(|call| (call.ledger_key, call.apply_call))
         .unzip();
-    let mut result_senders = Vec::with_capacity(entry_functions.len());
+    let mut result_senders = Vec::with_capacity(call_functions.len());
     let commit_result = transact(location, &ledger_keys, |ledger| {
         result_senders.extend(
-            entry_functions
+            call_functions
                 .into_iter()
-                .map(|write_entry| write_entry(ledger)),
+                .map(|apply_call| apply_call(ledger)),
         );
     })
     .await;
@@ -166,7 +166,7 @@ async fn load(session: &mut Session, ledger_keys: &[String]) -> Result<Ledger, S
             tracking_number: shipment_row.text(2)?.to_owned(),
             is_cancelled: shipment_row.boolean(3)?,
             stage: shipment_row.integer(4)?,
-            next_at: shipment_row.maybe_integer(5)?,
+            next_webhook_at: shipment_row.maybe_integer(5)?,
             address_digest: shipment_row.maybe_text(6)?.map(str::to_owned),
         };
         ledger
@@ -212,7 +212,7 @@ async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
             shipment.order_id.as_str(),
             shipment.tracking_number.as_str(),
             shipment.is_cancelled,
-            shipment.next_at,
+            shipment.next_webhook_at,
             shipment.address_digest.as_deref()
         ]
     });

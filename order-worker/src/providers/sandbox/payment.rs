@@ -50,10 +50,13 @@ impl SandboxPayments {
         &self,
         payment: &Payment,
     ) -> Result<StepResult, ProviderError> {
-        let (payment_key, method) = (payment.idempotency_key.clone(), payment.method.clone());
+        let (payment_key, payment_method) = (
+            payment.idempotency_key.clone(),
+            payment.payment_method.clone(),
+        );
         let price = payment.price;
         let authorize = move |ledger: &mut Ledger| {
-            ledger.authorize(&payment_key, price, &method, new_reference())
+            ledger.authorize(&payment_key, price, &payment_method, new_reference())
         };
         let (authorize_result, is_first_call) = self
             .0
@@ -64,7 +67,7 @@ impl SandboxPayments {
             reference: payment_reference,
             amount,
         } = authorize_result?;
-        match payment.method.as_str() {
+        match payment.payment_method.as_str() {
             "pm_timeout_after_charge" if is_first_call => {
                 return Err(ProviderError::Transient(
                     "the payment provider's response was lost".to_owned(),
@@ -95,7 +98,7 @@ impl SandboxPayments {
         self.0.writer.apply(payment_key, void).await
     }
 
-    /// Captures from the authorization under `payment_key` until `captured_total` is captured: `Captured`.
+    /// Captures from the authorization under `payment_key` until `capture_total` is captured: `Captured`.
     /// Returns the state of the payment (`PaymentState`) if the authorization has ended.
     ///
     /// # Errors
@@ -103,26 +106,26 @@ impl SandboxPayments {
     pub(in crate::providers) async fn capture(
         &self,
         payment_key: &str,
-        captured_total: i64,
-        is_last: bool,
+        capture_total: i64,
+        is_last_capture: bool,
     ) -> Result<StepResult, ProviderError> {
         let owned_key = payment_key.to_owned();
         let capture =
-            move |ledger: &mut Ledger| ledger.capture(&owned_key, captured_total, is_last);
+            move |ledger: &mut Ledger| ledger.capture(&owned_key, capture_total, is_last_capture);
         self.0.writer.apply(payment_key, capture).await?
     }
 
-    /// Refunds until `refunded_total` is refunded under `payment_key`; returns the refunded total.
+    /// Refunds until `refund_total` is refunded under `payment_key`; returns the refunded total.
     ///
     /// # Errors
     /// `Permanent` when less was captured.
     pub(in crate::providers) async fn refund(
         &self,
         payment_key: &str,
-        refunded_total: i64,
+        refund_total: i64,
     ) -> Result<i64, ProviderError> {
         let owned_key = payment_key.to_owned();
-        let refund = move |ledger: &mut Ledger| ledger.refund(&owned_key, refunded_total);
+        let refund = move |ledger: &mut Ledger| ledger.refund(&owned_key, refund_total);
         self.0.writer.apply(payment_key, refund).await?
     }
 
@@ -150,9 +153,9 @@ fn new_reference() -> String {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PaymentRecord {
     /// Number of authorizations.
-    pub authorizations: i64,
+    pub authorization_count: i64,
     /// Number of captures.
-    pub captures: i64,
+    pub capture_count: i64,
     /// `authorized`, `captured`, `voided`…
     pub status: String,
     /// Captured amount in minor units.
@@ -186,8 +189,8 @@ pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<Strin
                 status: payment_row.text(1)?.to_owned(),
                 captured: payment_row.integer(2)?,
                 refunded: payment_row.integer(3)?,
-                authorizations: payment_row.integer(4)?,
-                captures: payment_row.integer(5)?,
+                authorization_count: payment_row.integer(4)?,
+                capture_count: payment_row.integer(5)?,
             };
             Ok((payment_row.text(0)?.to_owned(), payment_record))
         })

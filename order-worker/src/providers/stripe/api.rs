@@ -118,7 +118,7 @@ pub(super) enum ApiError {
     /// Stripe failed with an error of its own, and replays it for the same idempotency key.
     ServerError(String),
     /// The outcome is unknown: the request may have been executed, or may be executed later.
-    Unknown(String),
+    OutcomeUnknown(String),
 }
 
 /// A failed request, and whether its response was a replay for the same idempotency key.
@@ -137,7 +137,7 @@ impl ApiError {
                 stripe_error.message()
             )),
             Self::ServerError(message) => ProviderError::RetryWithNewKey(message),
-            Self::Unknown(message) => ProviderError::Transient(message),
+            Self::OutcomeUnknown(message) => ProviderError::Transient(message),
         }
     }
 
@@ -149,7 +149,7 @@ impl ApiError {
                 message: refusal.message(),
             },
             Self::ServerError(reason) => ProviderError::RetryWithNewKey(reason),
-            Self::Unknown(reason) => ProviderError::Transient(reason),
+            Self::OutcomeUnknown(reason) => ProviderError::Transient(reason),
         }
     }
 }
@@ -262,13 +262,13 @@ impl Api {
             );
             let request = self.client.get(self.url(&["refunds"])).query(&form);
             let page: List<Refund> = self.send(request).await?;
-            let is_last = !page.has_more || page.data.is_empty();
+            let is_last_page = !page.has_more || page.data.is_empty();
             refunds.extend(page.data);
-            if is_last {
+            if is_last_page {
                 return Ok(refunds);
             }
         }
-        Err(ApiError::Unknown(
+        Err(ApiError::OutcomeUnknown(
             "the payment has too many refunds to list".to_owned(),
         ))
     }
@@ -297,7 +297,7 @@ impl Api {
             .send()
             .await;
         let mut response = response.map_err(|error| {
-            ApiError::Unknown(format!(
+            ApiError::OutcomeUnknown(format!(
                 "Stripe did not respond: {}",
                 innermost_message(&error)
             ))
@@ -309,20 +309,23 @@ impl Api {
             .is_some_and(|header_value| header_value == "true");
         let mut response_body = Vec::new();
         let interrupted_error = |error: reqwest::Error| {
-            ApiError::Unknown(format!(
+            ApiError::OutcomeUnknown(format!(
                 "Stripe's response was interrupted: {}",
                 innermost_message(&error)
             ))
         };
         while let Some(chunk) = response.chunk().await.map_err(interrupted_error)? {
             if response_body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                return Err(ApiError::Unknown("Stripe's response is too large".to_owned()).into());
+                return Err(
+                    ApiError::OutcomeUnknown("Stripe's response is too large".to_owned()).into(),
+                );
             }
             response_body.extend_from_slice(&chunk);
         }
         if status.is_success() {
             return serde_json::from_slice(&response_body).map_err(|error| {
-                ApiError::Unknown(format!("Stripe's response can't be decoded: {error}")).into()
+                ApiError::OutcomeUnknown(format!("Stripe's response can't be decoded: {error}"))
+                    .into()
             });
         }
         Err(FailedRequest {
@@ -368,7 +371,7 @@ fn classify_error(status: StatusCode, body: &[u8]) -> ApiError {
             if status.is_server_error() && is_from_stripe {
                 ApiError::ServerError(message_text)
             } else {
-                ApiError::Unknown(message_text)
+                ApiError::OutcomeUnknown(message_text)
             }
         }
     }

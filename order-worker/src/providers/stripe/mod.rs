@@ -138,12 +138,12 @@ impl Stripe {
         &self,
         payment: &Payment,
         capture_total: i64,
-        is_last: bool,
+        is_last_capture: bool,
     ) -> Result<StepResult, ProviderError> {
         let captured_result = |amount| StepResult::Captured {
             amount,
             requested_amount: capture_total,
-            is_last,
+            is_last: is_last_capture,
         };
         let Some(intent_id) = intent_id(payment)? else {
             return Ok(captured_result(0));
@@ -151,9 +151,9 @@ impl Stripe {
         let intent = self.read_intent(intent_id).await?;
         let captured_before = captured_amount(&intent, payment);
         let remaining_amount = capture_total - captured_before;
-        let is_last = is_last || capture_total >= payment.price.amount;
+        let is_last_capture = is_last_capture || capture_total >= payment.price.amount;
         if remaining_amount <= 0 {
-            if is_last && captured_before > 0 && intent.status == "requires_capture" {
+            if is_last_capture && captured_before > 0 && intent.status == "requires_capture" {
                 self.release_authorization(intent_id, payment).await;
             }
             return Ok(captured_result(captured_before));
@@ -170,7 +170,7 @@ impl Stripe {
                 intent.status
             )));
         }
-        if !is_last && !can_capture_in_parts(&intent) {
+        if !is_last_capture && !can_capture_in_parts(&intent) {
             return Ok(captured_result(captured_before));
         }
         let mut form = FormFields::new();
@@ -193,11 +193,11 @@ impl Stripe {
             ));
         }
         // `final_capture` is true by default: Stripe would release the rest of the authorization.
-        if !is_last {
+        if !is_last_capture {
             form.push(("final_capture", "false".to_owned()));
         }
         // An idempotency key belongs to one set of parameters.
-        let key_suffix = if is_last && !is_whole_amount {
+        let key_suffix = if is_last_capture && !is_whole_amount {
             "/final"
         } else {
             ""
@@ -262,7 +262,7 @@ impl Stripe {
                     ApiError::Rejected(stripe_error) => {
                         ProviderError::Transient(stripe_error.message())
                     }
-                    ApiError::ServerError(message) | ApiError::Unknown(message) => {
+                    ApiError::ServerError(message) | ApiError::OutcomeUnknown(message) => {
                         ProviderError::Transient(message)
                     }
                 })?;
@@ -300,20 +300,20 @@ impl Stripe {
             }
             // If a refund was made in Stripe's dashboard meanwhile, less is left to refund: try again with
             // that. If not, the rejection stands.
-            if let Some((error, captured_before)) = rejection.take()
-                && captured_before == refunded_total
+            if let Some((error, refunded_before)) = rejection.take()
+                && refunded_before == refunded_total
             {
                 return Err(error.into_permanent());
             }
             let form = refund_form(payment, intent_id, refund_total - refunded_total)?;
             // A failed refund may be repeated under a new key; one without a response must keep its key.
-            let failed_refunds = refunds
+            let failed_refund_count = refunds
                 .iter()
                 .filter(|refund| !is_effective(refund))
                 .count();
             let idempotency_key = idempotency_key(
                 payment,
-                &format!("refund/{refund_total}/{refunded_total}/{failed_refunds}"),
+                &format!("refund/{refund_total}/{refunded_total}/{failed_refund_count}"),
             );
             match self.api.create_refund(&form, &idempotency_key).await {
                 Ok(refund) if is_effective(&refund) => {
@@ -395,7 +395,7 @@ impl Stripe {
                 "currency",
                 payment.price.currency.as_str().to_ascii_lowercase(),
             ),
-            ("payment_method", payment.method.clone()),
+            ("payment_method", payment.payment_method.clone()),
             // Other payment methods redirect the customer, or have no separate authorization.
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),

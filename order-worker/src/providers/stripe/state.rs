@@ -151,7 +151,7 @@ mod tests {
                 amount: 5000,
                 currency: "EUR".parse().unwrap(),
             },
-            method: "pm_card".to_owned(),
+            payment_method: "pm_card".to_owned(),
             return_url: None,
             refunded: 0,
             error_responses: 0,

@@ -62,7 +62,7 @@ impl Store {
             Some(FeedPosition::Now) => end_position,
             Some(FeedPosition::Position(position)) => {
                 if position > end_position
-                    && position > reached_position(&mut self.primary_session().await?).await?
+                    && position > last_assigned_position(&mut self.primary_session().await?).await?
                 {
                     return Ok(FeedResult::PositionBeyondEnd);
                 }
@@ -123,7 +123,9 @@ fn is_filtered(query: &ListEvents) -> bool {
 }
 
 /// The last assigned position. On a replica the event may not be visible yet.
-pub(in crate::store) async fn reached_position(session: &mut Session) -> Result<i64, StoreError> {
+pub(in crate::store) async fn last_assigned_position(
+    session: &mut Session,
+) -> Result<i64, StoreError> {
     let sql = Sql::for_dialects(
         "SELECT coalesce(max(position), 0) FROM events",
         "SELECT position FROM feed WHERE name = 'events'",
@@ -176,18 +178,18 @@ fn select_feed_page(
         }
     }
     // By sequence or by position gives the same order of one order's events; each has an index.
-    let order_column = if query.order_id.is_some() {
+    let sort_column = if query.order_id.is_some() {
         "sequence"
     } else {
         "position"
     };
     statement
         .push(" ORDER BY ")
-        .push(order_column)
+        .push(sort_column)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
     let (page_sql, arguments) = statement.finish();
-    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, "data", order_column);
+    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, "data", sort_column);
     (Sql::texts(page_sql, bounded_sql), arguments)
 }
 

@@ -71,7 +71,7 @@ impl Store {
         Ok(())
     }
 
-    /// Creates deliveries for up to `limit` events after the stored position, up to limits of size and
+    /// Creates deliveries for up to `max_events` events after the stored position, up to limits of size and
     /// number, and returns the progress. Does nothing if another worker holds the lease.
     ///
     /// # Errors
@@ -79,12 +79,12 @@ impl Store {
     pub async fn fan_out(
         &self,
         context: &mut DecisionContext,
-        limit: u32,
+        max_events: u32,
     ) -> Result<FeedProgress, StoreError> {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Webhooks).await? else {
             return Ok(FeedProgress::NO_PROGRESS);
         };
-        let read_events = lease.events(limit).await?;
+        let read_events = lease.events(max_events).await?;
         if read_events.rows.is_empty() {
             return Ok(FeedProgress::NO_PROGRESS);
         }
@@ -104,7 +104,7 @@ impl Store {
                 has_more: true,
             }
         } else {
-            FeedProgress::of_read(&read_events, limit)
+            FeedProgress::of_read(&read_events, max_events)
         })
     }
 }

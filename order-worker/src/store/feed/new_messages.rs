@@ -104,13 +104,13 @@ impl Store {
         let mut session = self.writer_session().await?;
         let sql = "DELETE FROM relay WHERE name = $1";
         let arguments = arguments![FeedConsumer::Messages.name()];
-        let was_enabled = session.execute(sql, arguments).await? > 0;
+        let were_messages_on = session.execute(sql, arguments).await? > 0;
         drop(session);
         let mut last_message_id = String::new();
         while let Some(message_id) = self.end_unsent_messages(&last_message_id).await? {
             last_message_id = message_id;
         }
-        if was_enabled {
+        if were_messages_on {
             tracing::warn!(
                 "messages to customers were enabled and are now disabled, since SMTP_URL is not set"
             );
@@ -137,7 +137,7 @@ impl Store {
             readable_rows(&rows, |row| parse_json("message", row.text(1)?))?;
         for mut message in messages {
             message.end_unsent(SWITCHED_OFF);
-            update(&mut session, &message).await?;
+            update_message(&mut session, &message).await?;
         }
         let last_row = rows.last();
         let last_message_id = last_row
@@ -147,7 +147,7 @@ impl Store {
         Ok(last_message_id)
     }
 
-    /// Creates the messages of up to `limit` events after the stored position, and returns the progress. Does
+    /// Creates the messages of up to `max_events` events after the stored position, and returns the progress. Does
     /// nothing if another worker holds the lease, or if messages are off.
     ///
     /// # Errors
@@ -155,23 +155,29 @@ impl Store {
     pub async fn create_messages(
         &self,
         context: &mut DecisionContext,
-        limit: u32,
-        includes_imported: bool,
+        max_events: u32,
+        includes_imported_orders: bool,
     ) -> Result<CreatedMessages, StoreError> {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Messages).await? else {
             return Ok(CreatedMessages::NO_MESSAGES);
         };
-        let read_events = lease.events(limit).await?;
+        let read_events = lease.events(max_events).await?;
         let Some((reached_position, _)) = read_events.rows.last() else {
             return Ok(CreatedMessages::NO_MESSAGES);
         };
         let reached_position = *reached_position;
-        let mut events: Vec<_> = read_events.rows.iter().filter_map(read_event).collect();
-        if !includes_imported && !events.is_empty() {
-            let imported_orders = find_imported_orders(&mut lease.session, &events).await?;
-            events.retain(|message_event| !imported_orders.contains(&message_event.event.subject));
+        let mut events_with_messages: Vec<_> = read_events
+            .rows
+            .iter()
+            .filter_map(event_with_message)
+            .collect();
+        if !includes_imported_orders && !events_with_messages.is_empty() {
+            let imported_orders =
+                find_imported_orders(&mut lease.session, &events_with_messages).await?;
+            events_with_messages
+                .retain(|message_event| !imported_orders.contains(&message_event.event.subject));
         }
-        let message_rows = events
+        let message_rows = events_with_messages
             .iter()
             .map(|message_event| message_row(message_event, context));
         let message_rows = message_rows.collect::<Result<_, _>>()?;
@@ -181,14 +187,14 @@ impl Store {
             return Ok(CreatedMessages::NO_MESSAGES);
         }
         Ok(CreatedMessages {
-            messages: events.len(),
-            progress: FeedProgress::of_read(&read_events, limit),
+            messages: events_with_messages.len(),
+            progress: FeedProgress::of_read(&read_events, max_events),
         })
     }
 }
 
 /// The event with its message, if it gives one. An event that can't be decoded gives none.
-fn read_event((position, event): &(i64, CloudEvent)) -> Option<EventWithMessage<'_>> {
+fn event_with_message((position, event): &(i64, CloudEvent)) -> Option<EventWithMessage<'_>> {
     if !EVENT_TYPES.contains(&event.kind.as_str()) {
         return None;
     }
@@ -270,7 +276,7 @@ fn message_row(
 }
 
 /// Writes a message that was changed outside of a batch.
-pub(in crate::store) async fn update(
+pub(in crate::store) async fn update_message(
     session: &mut Session,
     message: &Message,
 ) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use crate::{
     domain::{api_key::ApiKey, order::Order, product::Product, step::StepRow, stock::ProductStock},
     store::{
         StoreError,
-        feed::{events::reached_position, feed_cursor::PositionedEvent},
+        feed::{events::last_assigned_position, feed_cursor::PositionedEvent},
         location, postgres,
         queries::api_keys::api_key_at,
         schema::Schema,
@@ -33,9 +33,9 @@ use crate::{
     },
 };
 
-/// An inconsistent step.
+/// A step whose message is overdue, or that belongs to no order.
 #[derive(Debug, Clone)]
-pub struct OverdueStep {
+pub struct OverdueOrOrphanedStep {
     /// The step.
     pub row: StepRow,
     /// Time by which the step's message should have been sent.
@@ -67,7 +67,7 @@ async fn fetch_number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreErro
 }
 
 /// Begins a transaction that reads one moment of the database.
-pub(in crate::store) fn begin_statement() -> Sql {
+pub(in crate::store) fn begin_snapshot_sql() -> Sql {
     Sql::for_dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 }
 
@@ -85,7 +85,7 @@ pub(in crate::store) async fn open_snapshot_session(url: &str) -> anyhow::Result
     };
     let unreadable_message = || format!("can't read {}", location(url));
     snapshot
-        .begin(begin_statement())
+        .begin(begin_snapshot_sql())
         .await
         .with_context(unreadable_message)?;
     // The snapshot begins with the first read.
@@ -250,13 +250,13 @@ impl Audit {
         let customers = rows.iter().map(|row| {
             let customer_id = row.text(0)?;
             let customer = customer_at(row, 1).and_then(|customer| {
-                let stored_keys = (row.maybe_text(4)?, row.maybe_text(5)?);
+                let stored_search_keys = (row.maybe_text(4)?, row.maybe_text(5)?);
                 let (name_key, email_key) =
                     (search_key(&customer.name), search_key(&customer.email));
                 Ok(AuditedCustomer {
                     last_sequence: parse_unsigned("sequence", row.maybe_integer(6)?.unwrap_or(0))?,
-                    has_current_keys: stored_keys.1.is_none()
-                        || stored_keys == (Some(&*name_key), Some(&*email_key)),
+                    has_current_keys: stored_search_keys.1.is_none()
+                        || stored_search_keys == (Some(&*name_key), Some(&*email_key)),
                     customer,
                 })
             });
@@ -274,7 +274,7 @@ impl Audit {
                           (SELECT max(sequence) FROM events WHERE subject = api_keys.id)
                    FROM api_keys ORDER BY id";
         let rows = self.snapshot.fetch(sql, Vec::new()).await?;
-        let keys = rows.iter().map(|row| {
+        let audited_keys = rows.iter().map(|row| {
             let key_id = row.text(2)?;
             let key = api_key_at(row).and_then(|key| {
                 let columns = (row.text(3)?, row.maybe_integer(4)?, row.maybe_integer(5)?);
@@ -291,7 +291,7 @@ impl Audit {
             });
             Ok((key_id.to_owned(), audited_row(key_id, key)?))
         });
-        keys.collect()
+        audited_keys.collect()
     }
 
     /// Orders whose events were partly deleted after their retention period.
@@ -354,13 +354,13 @@ impl Audit {
             .collect()
     }
 
-    /// Up to `limit` events after `position` that change stock levels or create orders.
+    /// Up to `limit` events after `after_position` that change stock levels.
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.
     pub async fn stock_events(
         &mut self,
-        position: i64,
+        after_position: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<PositionedEvent>)>, StoreError> {
         let rows = self
@@ -373,7 +373,7 @@ impl Audit {
                      ORDER BY position
                      LIMIT $2"
                 ),
-                arguments![position, limit],
+                arguments![after_position, limit],
             )
             .await?;
         rows.iter()
@@ -418,7 +418,7 @@ impl Audit {
         Ok(stock_levels)
     }
 
-    /// Ids of orders without events, and of events without an order.
+    /// Subjects of `order.created` events whose order does not exist.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -440,12 +440,9 @@ impl Audit {
     /// # Errors
     /// When the database is unavailable.
     pub async fn consumers_ahead_of_feed(&mut self) -> Result<Vec<String>, StoreError> {
-        let reached_position = reached_position(&mut self.snapshot).await?;
+        let feed_end = last_assigned_position(&mut self.snapshot).await?;
         let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
-        let rows = self
-            .snapshot
-            .fetch(sql, arguments![reached_position])
-            .await?;
+        let rows = self.snapshot.fetch(sql, arguments![feed_end]).await?;
         rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 
@@ -456,7 +453,7 @@ impl Audit {
     pub async fn overdue_steps(
         &mut self,
         deadline: Timestamp,
-    ) -> Result<Vec<OverdueStep>, StoreError> {
+    ) -> Result<Vec<OverdueOrOrphanedStep>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -470,7 +467,7 @@ impl Audit {
         rows.iter()
             .map(|row| {
                 let publish_at = row.maybe_integer(5)?.map(timestamp).transpose()?;
-                Ok(OverdueStep {
+                Ok(OverdueOrOrphanedStep {
                     row: read_step(row)?,
                     publish_at,
                 })

@@ -12,7 +12,7 @@ use crate::store::{
     },
 };
 
-/// All tables.
+/// The tables whose rows are counted.
 const LISTED_TABLES: [&str; 19] = [
     "orders",
     "order_items",
@@ -96,22 +96,24 @@ impl Store {
     /// When the database is unavailable.
     pub async fn debug_tables(&self) -> Result<Value, StoreError> {
         let mut session = self.primary_session().await?;
-        let mut tables = Map::new();
+        let mut row_counts = Map::new();
         for table in LISTED_TABLES {
             let sql = format!("SELECT count(*) FROM {table}");
             let rows = session.fetch(sql, Vec::new()).await?;
             let row_count = rows.first().map(|row| row.integer(0)).transpose()?;
-            tables.insert(table.to_owned(), json!(row_count));
+            row_counts.insert(table.to_owned(), json!(row_count));
         }
-        let mut positions = Map::new();
+        let mut consumer_positions = Map::new();
         let sql = "SELECT name, position FROM relay ORDER BY name";
         for row in session.fetch(sql, Vec::new()).await? {
-            positions.insert(row.text(0)?.to_owned(), json!(row.integer(1)?));
+            consumer_positions.insert(row.text(0)?.to_owned(), json!(row.integer(1)?));
         }
         let rows = session
             .fetch("SELECT max(position) FROM events", Vec::new())
             .await?;
         let feed_end = rows.first().map(|row| row.maybe_integer(0)).transpose()?;
-        Ok(json!({"rows": tables, "feed": {"end": feed_end.flatten(), "followers": positions}}))
+        Ok(
+            json!({"rows": row_counts, "feed": {"end": feed_end.flatten(), "followers": consumer_positions}}),
+        )
     }
 }

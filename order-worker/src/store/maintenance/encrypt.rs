@@ -25,19 +25,19 @@ const REPLIES_PER_QUERY: usize = 500;
 
 /// Result of encrypting the stored secrets.
 #[derive(Debug, Default)]
-pub struct EncryptedRows {
+pub struct EncryptionResult {
     /// Number of rows whose secrets were encrypted with the current key.
     pub changed_count: u64,
     /// Rows that can't be decoded or decrypted, each with the reason. They were left as they are.
     pub unreadable_rows: Vec<String>,
 }
 
-impl EncryptedRows {
+impl EncryptionResult {
     /// The new content of `row_name`, if it was readable. An unreadable row is logged and recorded.
     ///
     /// # Errors
     /// Errors that are not about the row.
-    fn readable(
+    fn content_if_readable(
         &mut self,
         row_name: &str,
         new_content: Result<Option<String>, StoreError>,
@@ -55,7 +55,7 @@ impl SecretCipher {
     /// Decodes the stored state of an endpoint, with its secrets decrypted.
     pub(in crate::store) fn read_endpoint(&self, state: &str) -> Result<Endpoint, StoreError> {
         let mut endpoint: Endpoint = parse_json("endpoint", state)?;
-        let row_name = endpoint_row(&endpoint);
+        let row_name = endpoint_row_name(&endpoint);
         for secret in &mut endpoint.secrets {
             secret.key = self.open(&secret.key, &row_name)?;
         }
@@ -68,7 +68,7 @@ impl SecretCipher {
         endpoint: &Endpoint,
     ) -> Result<String, StoreError> {
         let mut stored_endpoint = endpoint.clone();
-        let row_name = endpoint_row(endpoint);
+        let row_name = endpoint_row_name(endpoint);
         for secret in &mut stored_endpoint.secrets {
             secret.key = self.seal(&secret.key, &row_name)?;
         }
@@ -82,7 +82,7 @@ impl SecretCipher {
         idempotency_key: &str,
         outcome: &str,
     ) -> Result<Outcome<Json>, StoreError> {
-        let row_name = outcome_row(idempotency_key);
+        let row_name = outcome_row_name(idempotency_key);
         let outcome_json = replace_secret(outcome, |secret| self.open(secret, &row_name))?;
         parse_json("outcome", &outcome_json)
     }
@@ -93,7 +93,7 @@ impl SecretCipher {
         idempotency_key: &str,
         outcome: &str,
     ) -> Result<String, StoreError> {
-        let row_name = outcome_row(idempotency_key);
+        let row_name = outcome_row_name(idempotency_key);
         replace_secret(outcome, |secret| self.seal(secret, &row_name))
     }
 
@@ -121,7 +121,7 @@ impl SecretCipher {
         if secret_text.is_none_or(|secret_text| self.is_current(secret_text)) {
             return Ok(None);
         }
-        let row_name = outcome_row(idempotency_key);
+        let row_name = outcome_row_name(idempotency_key);
         let new_outcome = replace_secret(outcome, |secret| {
             self.seal(&self.open(secret, &row_name)?, &row_name)
         });
@@ -135,12 +135,12 @@ fn undecodable() -> StoreError {
 }
 
 /// Name of an endpoint's row in the associated data.
-fn endpoint_row(endpoint: &Endpoint) -> String {
+fn endpoint_row_name(endpoint: &Endpoint) -> String {
     format!("webhook endpoint {}", endpoint.id)
 }
 
 /// Name of a recorded reply in the associated data.
-fn outcome_row(idempotency_key: &str) -> String {
+fn outcome_row_name(idempotency_key: &str) -> String {
     format!("reply {idempotency_key}")
 }
 
@@ -176,7 +176,8 @@ impl Store {
                 continue;
             };
             let secrets = endpoint.secrets.iter();
-            let missing_key_ids = secrets.filter_map(|secret| self.cipher.missing_key(&secret.key));
+            let missing_key_ids =
+                secrets.filter_map(|secret| self.cipher.missing_key_id(&secret.key));
             missing_keys.extend(missing_key_ids.map(str::to_owned));
         }
         let secret_count = missing_keys.len();
@@ -201,55 +202,58 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn encrypt_secrets(&self) -> Result<EncryptedRows, StoreError> {
-        let mut encrypted_rows = self.encrypt_endpoints().await?;
+    pub async fn encrypt_secrets(&self) -> Result<EncryptionResult, StoreError> {
+        let mut encryption_result = self.encrypt_endpoints().await?;
         let encrypted_replies = self.encrypt_recorded_replies().await?;
-        encrypted_rows.changed_count += encrypted_replies.changed_count;
-        encrypted_rows
+        encryption_result.changed_count += encrypted_replies.changed_count;
+        encryption_result
             .unreadable_rows
             .extend(encrypted_replies.unreadable_rows);
-        Ok(encrypted_rows)
+        Ok(encryption_result)
     }
 
     /// Encrypts the secrets of webhook endpoints, as [`Self::encrypt_secrets`] does.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn encrypt_endpoints(&self) -> Result<EncryptedRows, StoreError> {
+    pub async fn encrypt_endpoints(&self) -> Result<EncryptionResult, StoreError> {
         let sql = "SELECT id, state FROM webhook_endpoints";
         let rows = self.primary_session().await?.fetch(sql, Vec::new()).await?;
-        let mut encrypted_rows = EncryptedRows::default();
+        let mut encryption_result = EncryptionResult::default();
         for row in &rows {
             let (endpoint_id, state) = (row.text(0)?, row.text(1)?);
             let new_state = self.cipher.encrypted_endpoint(state);
             let row_name = format!("webhook endpoint {endpoint_id}");
-            let Some(new_state) = encrypted_rows.readable(&row_name, new_state)? else {
+            let Some(new_state) = encryption_result.content_if_readable(&row_name, new_state)?
+            else {
                 continue;
             };
             let sql = "UPDATE webhook_endpoints SET state = $2 WHERE id = $1 AND state = $3";
             let mut session = self.writer_session().await?;
-            encrypted_rows.changed_count += session
+            encryption_result.changed_count += session
                 .execute(sql, arguments![endpoint_id, new_state, state])
                 .await?;
         }
-        Ok(encrypted_rows)
+        Ok(encryption_result)
     }
 
     /// Encrypts the secrets in replies that are recorded under idempotency keys, as [`Self::encrypt_secrets`] does.
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn encrypt_recorded_replies(&self) -> Result<EncryptedRows, StoreError> {
+    pub async fn encrypt_recorded_replies(&self) -> Result<EncryptionResult, StoreError> {
         // Few replies contain a secret, and no index leads to them.
         let sql = Sql::from(format!(
             "SELECT key, CASE WHEN {MAY_CONTAIN_SECRET_SQL} THEN outcome END FROM idempotency
              WHERE key > $1 ORDER BY key LIMIT {REPLIES_PER_QUERY}"
         ));
-        let mut encrypted_rows = EncryptedRows::default();
-        let mut last_key = String::new();
+        let mut encryption_result = EncryptionResult::default();
+        let mut last_idempotency_key = String::new();
         loop {
             let mut session = self.primary_session().await?;
-            let rows = session.fetch(sql.clone(), arguments![last_key]).await?;
+            let rows = session
+                .fetch(sql.clone(), arguments![last_idempotency_key])
+                .await?;
             drop(session);
             for row in &rows {
                 let (idempotency_key, outcome) = (row.text(0)?, row.maybe_text(1)?);
@@ -257,20 +261,22 @@ impl Store {
                     continue;
                 };
                 let new_outcome = self.cipher.encrypted_outcome(idempotency_key, outcome);
-                let new_outcome =
-                    encrypted_rows.readable(&outcome_row(idempotency_key), new_outcome)?;
+                let new_outcome = encryption_result
+                    .content_if_readable(&outcome_row_name(idempotency_key), new_outcome)?;
                 let Some(new_outcome) = new_outcome else {
                     continue;
                 };
                 let sql = "UPDATE idempotency SET outcome = $2 WHERE key = $1 AND outcome = $3";
                 let mut session = self.writer_session().await?;
-                encrypted_rows.changed_count += session
+                encryption_result.changed_count += session
                     .execute(sql, arguments![idempotency_key, new_outcome, outcome])
                     .await?;
             }
             match rows.last() {
-                Some(row) if rows.len() >= REPLIES_PER_QUERY => last_key = row.text(0)?.to_owned(),
-                _ => return Ok(encrypted_rows),
+                Some(row) if rows.len() >= REPLIES_PER_QUERY => {
+                    last_idempotency_key = row.text(0)?.to_owned();
+                }
+                _ => return Ok(encryption_result),
             }
         }
     }
@@ -305,10 +311,10 @@ mod tests {
         insert(store, sql, id.to_string(), &state_of(id)).await
     }
 
-    async fn insert_reply(store: &Store, key: &str, outcome: &str) -> String {
+    async fn insert_reply(store: &Store, idempotency_key: &str, outcome: &str) -> String {
         let sql = "INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
                    VALUES ($1, '', '{\"endpoint_secret\":{}}', $2, 0)";
-        insert(store, sql, key.to_owned(), outcome).await
+        insert(store, sql, idempotency_key.to_owned(), outcome).await
     }
 
     /// A text column of one row.
@@ -334,31 +340,37 @@ mod tests {
             state_json.to_string()
         };
         let outcome = json!({"status": "SUCCESS", "value": {"secret": SECRET}}).to_string();
-        let damaged_endpoint = insert_endpoint(&store, |id| format!("{{\"id\":\"{id}\"")).await;
+        let damaged_endpoint_id = insert_endpoint(&store, |id| format!("{{\"id\":\"{id}\"")).await;
         let endpoint_id = insert_endpoint(&store, state_of).await;
         // More rows than a query examines, with a damaged one and a plain secret at both ends.
-        let damaged_reply = insert_reply(&store, "0", "{").await;
-        let first_reply = insert_reply(&store, "1", &outcome).await;
+        let damaged_reply_key = insert_reply(&store, "0", "{").await;
+        let first_reply_key = insert_reply(&store, "1", &outcome).await;
         let sql = "WITH RECURSIVE numbers (number) AS (
                        SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < $1
                    )
                    INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
                    SELECT 'k-' || number, '', 'null', '{}', 0 FROM numbers";
         let mut session = store.writer_session().await.unwrap();
-        let count = i64::try_from(REPLIES_PER_QUERY).unwrap();
-        session.execute(sql, arguments![count]).await.unwrap();
+        let filler_reply_count = i64::try_from(REPLIES_PER_QUERY).unwrap();
+        session
+            .execute(sql, arguments![filler_reply_count])
+            .await
+            .unwrap();
         drop(session);
-        let last_reply = insert_reply(&store, "l", &outcome).await;
+        let last_reply_key = insert_reply(&store, "l", &outcome).await;
 
         let cipher = Arc::new(SecretCipher::new(Some([1; KEY_BYTES]), None));
         let store = store.with_cipher(cipher).await.unwrap();
         for changed_count in [3, 0] {
-            let encrypted_rows = store.encrypt_secrets().await.unwrap();
-            assert_eq!(encrypted_rows.changed_count, changed_count);
-            let [endpoint_row, reply_row] = &encrypted_rows.unreadable_rows[..] else {
-                panic!("{encrypted_rows:?}");
+            let encryption_result = store.encrypt_secrets().await.unwrap();
+            assert_eq!(encryption_result.changed_count, changed_count);
+            let [endpoint_row, reply_row] = &encryption_result.unreadable_rows[..] else {
+                panic!("{encryption_result:?}");
             };
-            assert!(endpoint_row.contains(&damaged_endpoint), "{endpoint_row}");
+            assert!(
+                endpoint_row.contains(&damaged_endpoint_id),
+                "{endpoint_row}"
+            );
             assert!(reply_row.starts_with("reply 0: "), "{reply_row}");
         }
 
@@ -368,15 +380,18 @@ mod tests {
         assert!(!new_state.contains(SECRET), "{new_state}");
         let opened_endpoint = store.cipher.read_endpoint(&new_state).unwrap();
         assert_eq!(opened_endpoint.secrets[0].key, SECRET);
-        for key in [first_reply, last_reply] {
+        for key in [first_reply_key, last_reply_key] {
             let new_outcome = read_text(&store, outcome_sql, &key).await;
             assert!(!new_outcome.contains(SECRET), "{new_outcome}");
-            let opened_outcome = store.cipher.encrypted_outcome(&key, &new_outcome).unwrap();
-            assert_eq!(opened_outcome, None);
+            let reencrypted_outcome = store.cipher.encrypted_outcome(&key, &new_outcome).unwrap();
+            assert_eq!(reencrypted_outcome, None);
         }
-        let damaged_state = read_text(&store, state_sql, &damaged_endpoint).await;
-        assert_eq!(damaged_state, format!("{{\"id\":\"{damaged_endpoint}\""));
-        assert_eq!(read_text(&store, outcome_sql, &damaged_reply).await, "{");
+        let damaged_state = read_text(&store, state_sql, &damaged_endpoint_id).await;
+        assert_eq!(damaged_state, format!("{{\"id\":\"{damaged_endpoint_id}\""));
+        assert_eq!(
+            read_text(&store, outcome_sql, &damaged_reply_key).await,
+            "{"
+        );
         store.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -389,7 +404,7 @@ mod tests {
         let stored_outcome = cipher.write_outcome("k", outcome).unwrap();
         assert!(!stored_outcome.contains("whsec_"), "{stored_outcome}");
         let opened_outcome = replace_secret(&stored_outcome, |secret| {
-            cipher.open(secret, &outcome_row("k"))
+            cipher.open(secret, &outcome_row_name("k"))
         });
         assert_eq!(opened_outcome.unwrap(), outcome);
         assert!(cipher.read_outcome("another", &stored_outcome).is_err());

@@ -1,6 +1,6 @@
 //! Erases personal data: addresses, metadata and free texts in an order's events, addresses and contents of its
-//! messages, and complete stored replies and archived messages that contain the customer's id. The order itself is redacted by a command; see
-//! [`rpc`](crate::rpc).
+//! messages, and complete stored replies and archived messages that contain the customer's id. The order itself is
+//! redacted by a command; see [`rpc`](crate::rpc).
 
 use serde_json::Value;
 use shared::id::{CustomerId, OrderId};
@@ -9,7 +9,7 @@ use crate::{
     domain::message::Message,
     store::{
         Store, StoreError,
-        feed::new_messages::update,
+        feed::new_messages::update_message,
         sql::{
             decode::parse_json,
             session::Session,
@@ -121,7 +121,7 @@ pub(in crate::store) async fn redact_messages(
     for row in session.fetch(sql, arguments![order_id]).await? {
         let mut message: Message = parse_json("message", row.text(0)?)?;
         message.redact();
-        update(session, &message).await?;
+        update_message(session, &message).await?;
     }
     Ok(())
 }

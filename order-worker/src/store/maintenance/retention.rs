@@ -380,11 +380,11 @@ mod tests {
         ] {
             let arguments = [arguments![1_i64, 1_i64], last_arguments].concat();
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let orders_step = plan_steps
+            let orders_plan_step = plan_steps
                 .iter()
                 .find(|plan_step| plan_step.starts_with("SEARCH orders"));
             assert!(
-                orders_step.is_some_and(|plan_step| plan_step.contains(index_columns)),
+                orders_plan_step.is_some_and(|plan_step| plan_step.contains(index_columns)),
                 "{plan_steps:?}"
             );
             assert!(

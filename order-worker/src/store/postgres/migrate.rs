@@ -27,9 +27,9 @@ use crate::store::schema::Schema;
 const LOCK_ATTEMPTS: u32 = 600;
 /// Delay between these attempts.
 const LOCK_DELAY: Duration = Duration::from_secs(1);
-/// Begins a transaction that locks tables. All statements that come later wait for that time, too: orders should not
-/// pause for more than 200 ms.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
+/// Limits the time for which a transaction waits for the lock of a table. All statements that come later wait for that
+/// time, too: orders should not pause for more than 200 ms.
+const SET_LOCK_TIMEOUT_SQL: &str = "SET LOCAL lock_timeout = '100ms'";
 /// `lock_not_available`: a lock was not acquired within `lock_timeout`.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
@@ -265,7 +265,7 @@ async fn migrate_to(
         return Ok(MigrationProgress::Applied);
     }
     let execute_script = async |transaction: &mut PgConnection| {
-        transaction.execute(LOCK_TIMEOUT).await?;
+        transaction.execute(SET_LOCK_TIMEOUT_SQL).await?;
         transaction
             .execute(sqlx::raw_sql(migration.sql.clone()))
             .await

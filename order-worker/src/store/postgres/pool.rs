@@ -172,7 +172,7 @@ impl Pool {
     }
 }
 
-/// `SET LOCAL` statements for `settings`.
+/// `SET LOCAL` statements for `setting_pairs`.
 pub(super) fn local_settings<'a>(
     setting_pairs: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> LocalSettings {
@@ -186,10 +186,10 @@ pub(crate) fn begin_with(begin_sql: &str, local_settings: Option<&LocalSettings>
 }
 
 fn settings_sql<'a>(
-    command: &str,
+    set_command: &str,
     setting_pairs: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> String {
-    let set_statement = |(name, value)| format!("{command} {name} = '{value}'; ");
+    let set_statement = |(name, value)| format!("{set_command} {name} = '{value}'; ");
     setting_pairs.map(set_statement).collect()
 }
 
@@ -204,7 +204,7 @@ async fn detect_pool_mode(options: &PgConnectOptions) -> anyhow::Result<PoolMode
     let detect_mode = async {
         let mut first_connection = options.connect().await?;
         let mut second_connection = options.connect().await?;
-        let first_pids = (
+        let initial_pids = (
             server_pid(&mut first_connection).await?,
             server_pid(&mut second_connection).await?,
         );
@@ -214,9 +214,9 @@ async fn detect_pool_mode(options: &PgConnectOptions) -> anyhow::Result<PoolMode
                 server_pid(&mut first_connection).await?,
                 server_pid(&mut second_connection).await?,
             );
-            if first_pids.0 == first_pids.1
-                || next_pids != first_pids
-                || server_pid(&mut second_connection).await? != first_pids.1
+            if initial_pids.0 == initial_pids.1
+                || next_pids != initial_pids
+                || server_pid(&mut second_connection).await? != initial_pids.1
             {
                 mode = PoolMode::Transaction;
                 break;

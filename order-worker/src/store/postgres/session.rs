@@ -13,13 +13,13 @@ use tokio::time;
 use super::{LocalSettings, begin_with};
 use crate::store::{
     StoreError,
-    sql::{byte_limit::ByteLimit, row::Row, statement::Argument},
+    sql::{byte_limit::RowCollector, row::Row, statement::Argument},
 };
 
 /// A connection to PostgreSQL. It is closed when a statement times out: a late response could be taken for
 /// the response to the next statement.
 pub(crate) struct PostgresSession {
-    link: Link,
+    session_connection: SessionConnection,
     /// Settings with which each transaction begins, behind a connection pooler in transaction mode.
     /// Statements are then unnamed, and each runs in a transaction. `None`: the settings last as long as the
     /// connection.
@@ -27,8 +27,8 @@ pub(crate) struct PostgresSession {
     is_in_transaction: bool,
 }
 
-/// Kind of connection.
-pub(crate) enum Link {
+/// The connection of a session.
+pub(crate) enum SessionConnection {
     Own(Box<PgConnection>),
     /// Reads the whole database, with a long timeout.
     Auditing(Box<PgConnection>),
@@ -64,20 +64,23 @@ impl StatementConnection<'_> {
 /// Timeout of a statement on the client side. The server's `statement_timeout` is shorter; this one covers a
 /// silent server or network.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
-/// Timeout of a statement of `order-worker verify`.
+/// Timeout of a statement that reads the whole database, as in `order-worker verify` and `order-worker export`.
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl PostgresSession {
-    pub(in crate::store) fn new(link: Link, transaction_settings: Option<LocalSettings>) -> Self {
+    pub(in crate::store) fn new(
+        session_connection: SessionConnection,
+        transaction_settings: Option<LocalSettings>,
+    ) -> Self {
         Self {
-            is_in_transaction: matches!(link, Link::Transaction(_)),
-            link,
+            is_in_transaction: matches!(session_connection, SessionConnection::Transaction(_)),
+            session_connection,
             transaction_settings,
         }
     }
 
     pub(in crate::store) async fn close(self) {
-        if let Link::Own(connection) = self.link {
+        if let SessionConnection::Own(connection) = self.session_connection {
             let _ = connection.close().await;
         }
     }
@@ -92,9 +95,9 @@ impl PostgresSession {
         let query = sqlx::query_with(sql, to_arguments(arguments)?);
         let query = query.persistent(self.has_named_statements());
         let timeout = self.timeout();
-        let mut collected_rows = ByteLimit::new(max_bytes);
+        let mut collected_rows = RowCollector::new(max_bytes);
         let read_result = time::timeout(timeout, async {
-            let mut connection = self.running_connection().await?;
+            let mut connection = self.connection_for_statement().await?;
             let mut rows = query.fetch(connection.connection());
             while let Some(row) = rows.try_next().await? {
                 if !collected_rows.accept(Row::Postgres(row)) {
@@ -137,15 +140,15 @@ impl PostgresSession {
 
     /// Runs statements without arguments and results.
     pub(in crate::store) async fn execute_batch(&mut self, sql: SqlStr) -> Result<(), StoreError> {
-        let control_future = self.connection()?.execute(sqlx::raw_sql(sql));
-        let control_result = time::timeout(STATEMENT_TIMEOUT, control_future).await;
-        self.result_or_close(control_result)?;
+        let execute_future = self.connection()?.execute(sqlx::raw_sql(sql));
+        let execute_result = time::timeout(STATEMENT_TIMEOUT, execute_future).await;
+        self.result_or_close(execute_result)?;
         Ok(())
     }
 
     /// Commits a session that was started as a transaction.
     pub(in crate::store) async fn commit(self) -> Result<(), StoreError> {
-        let Link::Transaction(transaction) = self.link else {
+        let SessionConnection::Transaction(transaction) = self.session_connection else {
             return Ok(());
         };
         let commit_result = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
@@ -161,9 +164,9 @@ impl PostgresSession {
         let timeout = self.timeout();
         let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
         let execute_result = time::timeout(timeout, async {
-            let mut running_query = self.running_connection().await?;
-            let execute_result = query.execute(running_query.connection()).await?;
-            running_query.finish().await?;
+            let mut connection = self.connection_for_statement().await?;
+            let execute_result = query.execute(connection.connection()).await?;
+            connection.finish().await?;
             Ok(execute_result)
         });
         let execute_result = execute_result.await;
@@ -176,7 +179,7 @@ impl PostgresSession {
     }
 
     /// The connection for one statement, in a transaction if the pool mode requires one.
-    async fn running_connection(&mut self) -> Result<StatementConnection<'_>, sqlx::Error> {
+    async fn connection_for_statement(&mut self) -> Result<StatementConnection<'_>, sqlx::Error> {
         let settings = self.transaction_settings.clone();
         let settings = settings.filter(|_| !self.is_in_transaction);
         let connection = self.connection()?;
@@ -188,20 +191,25 @@ impl PostgresSession {
     }
 
     fn timeout(&self) -> Duration {
-        match self.link {
-            Link::Auditing(_) => AUDIT_TIMEOUT,
-            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::Closed => {
-                STATEMENT_TIMEOUT
-            }
+        match self.session_connection {
+            SessionConnection::Auditing(_) => AUDIT_TIMEOUT,
+            SessionConnection::Own(_)
+            | SessionConnection::Pooled(_)
+            | SessionConnection::Transaction(_)
+            | SessionConnection::Closed => STATEMENT_TIMEOUT,
         }
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        match &mut self.link {
-            Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
-            Link::Pooled(connection) => Ok(connection),
-            Link::Transaction(transaction) => Ok(transaction),
-            Link::Closed => Err(closed_error("the connection was closed after a timeout")),
+        match &mut self.session_connection {
+            SessionConnection::Own(connection) | SessionConnection::Auditing(connection) => {
+                Ok(connection)
+            }
+            SessionConnection::Pooled(connection) => Ok(connection),
+            SessionConnection::Transaction(transaction) => Ok(transaction),
+            SessionConnection::Closed => {
+                Err(closed_error("the connection was closed after a timeout"))
+            }
         }
     }
 
@@ -212,7 +220,9 @@ impl PostgresSession {
     ) -> Result<T, sqlx::Error> {
         timed_result.unwrap_or_else(|_| {
             // Detached from the pool first, which would wait for the response.
-            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::Closed) {
+            if let SessionConnection::Pooled(connection) =
+                mem::replace(&mut self.session_connection, SessionConnection::Closed)
+            {
                 drop(connection.detach());
             }
             Err(closed_error("the database did not answer"))

@@ -93,14 +93,14 @@ impl Store {
         rows.iter().map(api_key_at).collect()
     }
 
-    /// The keys that are active at `now`, unless the reader has this `version` of the list. Never reads a
-    /// replica.
+    /// The keys that are active at `now`, unless the reader has this version of the list
+    /// (`known_version`). Never reads a replica.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn active_api_keys(
         &self,
-        version: Option<&str>,
+        known_version: Option<&str>,
         now: Timestamp,
     ) -> Result<ActiveKeys, StoreError> {
         let sql = "SELECT state, last_used_at FROM api_keys
@@ -118,7 +118,7 @@ impl Store {
         let keys: Vec<_> = keys.collect();
         let digest = Sha256::digest(json!(keys).to_string());
         let current_version = BASE64_URL_SAFE_NO_PAD.encode(digest);
-        let is_unchanged = version == Some(&current_version);
+        let is_unchanged = known_version == Some(&current_version);
         Ok(ActiveKeys {
             version: current_version,
             keys: (!is_unchanged).then_some(keys),
@@ -207,12 +207,12 @@ mod tests {
             keys.unwrap().iter().map(|key| key.id).collect::<Vec<_>>()
         };
         assert_eq!(key_ids(key_list.keys), [active_id, lasting_id]);
-        let unchanged_keys = store
+        let unchanged_list = store
             .active_api_keys(Some(&key_list.version), now)
             .await
             .unwrap();
         assert_eq!(
-            (&unchanged_keys.version, unchanged_keys.keys),
+            (&unchanged_list.version, unchanged_list.keys),
             (&key_list.version, None)
         );
         let active_keys = store

@@ -24,7 +24,7 @@ use crate::{
 /// Maximum of each number, and of the pending orders that are read.
 const MAX_COUNT: u32 = 10_000;
 /// Maximum number of products whose stock is compared with their threshold.
-const MAX_PRODUCTS: u32 = 100_000;
+const MAX_COMPARED_PRODUCTS: u32 = 100_000;
 
 /// The functions that differ between the databases.
 struct Dialect {
@@ -58,9 +58,10 @@ impl Store {
     ) -> Result<Attention, StoreError> {
         let mut session = self.reader_session().await?;
         let [orders_awaiting_approval, outstanding_payments] =
-            read_counts(&mut session, pending_orders(storefront)).await?;
-        let [requested_returns] = read_counts(&mut session, requested_returns(storefront)).await?;
-        let [low_stock_products] = read_counts(&mut session, low_stock_products()).await?;
+            read_counts(&mut session, count_pending_orders(storefront)).await?;
+        let [requested_returns] =
+            read_counts(&mut session, count_requested_returns(storefront)).await?;
+        let [low_stock_products] = read_counts(&mut session, count_low_stock_products()).await?;
         Ok(Attention {
             low_stock_products,
             requested_returns,
@@ -94,7 +95,7 @@ fn in_both_dialects(
     (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
-fn pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
+fn count_pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
     in_both_dialects(|dialect| {
         let position_function = dialect.position_function;
         let outstanding_text = format!(r#"pending","provider":"{MANUAL}""#);
@@ -117,7 +118,7 @@ fn pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
     })
 }
 
-fn requested_returns(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
+fn count_requested_returns(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
     in_both_dialects(|_| {
         let mut sql = StatementBuilder::new(
             "SELECT count(*) FROM (SELECT 1 FROM order_returns WHERE status = ",
@@ -132,13 +133,13 @@ fn requested_returns(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
     })
 }
 
-fn low_stock_products() -> (Sql, Vec<Argument>) {
+fn count_low_stock_products() -> (Sql, Vec<Argument>) {
     in_both_dialects(|dialect| {
         let mut sql = StatementBuilder::new("SELECT count(*) FROM (SELECT 1 FROM (SELECT sku, ");
         sql.push(dialect.threshold_sql)
             .push(" AS threshold FROM products WHERE NOT is_deleted AND ")
             .push(dialect.has_threshold_sql);
-        sql.push(" LIMIT ").bind(MAX_PRODUCTS);
+        sql.push(" LIMIT ").bind(MAX_COMPARED_PRODUCTS);
         sql.push(") AS watched WHERE coalesce((SELECT sum(on_hand - reserved) FROM shelves WHERE shelves.sku = watched.sku), 0) <= threshold");
         sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS low");
         sql.finish()
@@ -161,17 +162,17 @@ mod tests {
         let connection = sqlite::in_memory();
         let eu_storefront: Storefront = "eu".parse().unwrap();
         for (statement, expected_index) in [
-            (pending_orders(None), "orders_by_status (status=?"),
+            (count_pending_orders(None), "orders_by_status (status=?"),
             (
-                pending_orders(Some(&eu_storefront)),
+                count_pending_orders(Some(&eu_storefront)),
                 "orders_by_storefront_and_status (storefront=? AND status=?",
             ),
-            (requested_returns(None), "returns_by_status (status=?"),
+            (count_requested_returns(None), "returns_by_status (status=?"),
             (
-                requested_returns(Some(&eu_storefront)),
+                count_requested_returns(Some(&eu_storefront)),
                 "returns_by_storefront_and_status (storefront=? AND status=?",
             ),
-            (low_stock_products(), "products_with_threshold"),
+            (count_low_stock_products(), "products_with_threshold"),
         ] {
             let (sql, arguments) = statement;
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);

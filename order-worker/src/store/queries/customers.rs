@@ -28,19 +28,19 @@ const SCANNED_CUSTOMERS: i64 = 2_000;
 pub(super) struct SearchTerm {
     exact_text: String,
     /// The first key of the names and e-mail addresses that begin with the term.
-    first_key: String,
+    lowest_search_key: String,
     /// The end of their keys, exclusive; `None` if there is no end.
-    keys_end: Option<String>,
+    search_keys_end: Option<String>,
 }
 
 impl SearchTerm {
     /// The term, without white space at its ends.
     pub(super) fn from_text(search_text: &str) -> Self {
         let exact_term = search_text.trim().to_owned();
-        let lowest_key = search_key(&exact_term);
+        let lowest_search_key = search_key(&exact_term);
         Self {
-            keys_end: prefix_end(&lowest_key),
-            first_key: lowest_key,
+            search_keys_end: prefix_end(&lowest_search_key),
+            lowest_search_key,
             exact_text: exact_term,
         }
     }
@@ -101,7 +101,7 @@ impl SearchTerm {
 
     /// Adds the condition that a customer's name or e-mail address begins with the term. The columns are
     /// expressions, so that their indexes are not used.
-    pub(super) fn push_condition(&self, statement: &mut StatementBuilder) {
+    pub(super) fn push_customer_condition(&self, statement: &mut StatementBuilder) {
         self.push_range(statement, "name_key || ''");
         statement.push(" OR ");
         self.push_range(statement, "email_key || ''");
@@ -111,8 +111,8 @@ impl SearchTerm {
         statement
             .push(column)
             .push(" >= ")
-            .bind(self.first_key.as_str());
-        if let Some(key_end) = &self.keys_end {
+            .bind(self.lowest_search_key.as_str());
+        if let Some(key_end) = &self.search_keys_end {
             statement
                 .push(" AND ")
                 .push(column)
@@ -128,7 +128,7 @@ enum ReadRange<'a> {
     /// All that match.
     All,
     /// Those that match among the newest, down to this id.
-    Newest(&'a str),
+    NewestDownTo(&'a str),
 }
 
 impl Store {
@@ -168,16 +168,16 @@ impl Store {
     /// When the database is unavailable.
     pub async fn customers(&self, filter: &ListCustomers) -> Result<Rows<Customer>, StoreError> {
         let mut session = self.reader_session().await?;
-        let mut scan_start = None;
+        let mut search_scan_end = None;
         if filter.q.is_some() && filter.email.is_none() {
             let (sql, arguments) = select_scan_end(filter);
             let rows = session.fetch(sql, arguments).await?;
             let scan_end = rows.first().map(|row| row.text(0).map(str::to_owned));
             // Without an end there are few customers, and all are scanned.
-            scan_start = Some(scan_end.transpose()?);
+            search_scan_end = Some(scan_end.transpose()?);
         }
-        if let Some(scan_end) = &scan_start {
-            let newest_customers = ReadRange::Newest(scan_end.as_deref().unwrap_or_default());
+        if let Some(scan_end) = &search_scan_end {
+            let newest_customers = ReadRange::NewestDownTo(scan_end.as_deref().unwrap_or_default());
             let (sql, arguments) = select_customers(filter, newest_customers);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
             if scan_end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
@@ -211,9 +211,9 @@ fn select_customers(filter: &ListCustomers, read_range: ReadRange<'_>) -> (Sql, 
         StatementBuilder::new("SELECT id, state, version, profile FROM customers WHERE true");
     let search_term = filter.q.as_deref().map(SearchTerm::from_text);
     // As an expression, the storefront disables its own index, so that of the e-mail address is used.
-    let is_selected =
+    let uses_search_index =
         filter.email.is_some() || (search_term.is_some() && matches!(read_range, ReadRange::All));
-    let storefront_column = if is_selected {
+    let storefront_column = if uses_search_index {
         "storefront || ''"
     } else {
         "storefront"
@@ -233,11 +233,11 @@ fn select_customers(filter: &ListCustomers, read_range: ReadRange<'_>) -> (Sql, 
             statement.push(")");
         }
         (Some(term), read_range) => {
-            if let ReadRange::Newest(scan_end) = read_range {
+            if let ReadRange::NewestDownTo(scan_end) = read_range {
                 statement.push(" AND id >= ").bind(scan_end);
             }
             statement.push(" AND (");
-            term.push_condition(&mut statement);
+            term.push_customer_condition(&mut statement);
             statement.push(")");
         }
         (None, _) => {}
@@ -253,11 +253,15 @@ fn select_customers(filter: &ListCustomers, read_range: ReadRange<'_>) -> (Sql, 
 }
 
 /// Adds the conditions of the storefront and of the cursor.
-fn push_filters(statement: &mut StatementBuilder, filter: &ListCustomers, column: &'static str) {
+fn push_filters(
+    statement: &mut StatementBuilder,
+    filter: &ListCustomers,
+    storefront_column: &'static str,
+) {
     if let Some(storefront) = &filter.storefront {
         statement
             .push(" AND ")
-            .push(column)
+            .push(storefront_column)
             .push(" = ")
             .bind(storefront.to_string());
     }
@@ -280,10 +284,13 @@ mod tests {
         };
         let (sql, arguments) = select_customers(&filter, read_range);
         let plan_steps = sqlite::query_plan(&sqlite::in_memory(), sql.sqlite(), arguments);
-        let scan_line = plan_steps
+        let full_scan_step = plan_steps
             .iter()
             .find(|plan_step| plan_step.starts_with("SCAN customers"));
-        assert!(scan_line.is_none(), "{scan_line:?} in {plan_steps:#?}");
+        assert!(
+            full_scan_step.is_none(),
+            "{full_scan_step:?} in {plan_steps:#?}"
+        );
         plan_steps.join("\n")
     }
 
@@ -328,7 +335,7 @@ mod tests {
                 "customers_by_storefront (storefront=? AND id>?",
             ),
         ] {
-            let plan = query_plan(filter, ReadRange::Newest(cursor));
+            let plan = query_plan(filter, ReadRange::NewestDownTo(cursor));
             assert!(plan.contains(index), "{plan}");
             assert!(!plan.contains("ORDER BY"), "{plan}");
         }

@@ -35,7 +35,7 @@ enum ReadRange<'a> {
     /// All that match.
     All,
     /// Those that match among the newest, down to this id.
-    Newest(&'a str),
+    NewestDownTo(&'a str),
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
             let rows = session.fetch(sql, arguments).await?;
             // Without an end there are few messages, and all are scanned.
             let scan_end = rows.first().map(|row| row.text(0)).transpose()?;
-            let read_range = ReadRange::Newest(scan_end.unwrap_or_default());
+            let read_range = ReadRange::NewestDownTo(scan_end.unwrap_or_default());
             let (sql, arguments) = select_messages(filter, read_range);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
             if scan_end.is_none() || rows.is_cut || rows.rows.len() > filter.limit as usize {
@@ -104,13 +104,13 @@ fn select_scan_end(filter: &ListAllMessages) -> (Sql, Vec<Argument>) {
 }
 
 fn select_messages(filter: &ListAllMessages, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
-    let (sqlite_sql, arguments) = page_of_messages(filter, read_range, SQLITE_RECIPIENT);
-    let (postgres_sql, _) = page_of_messages(filter, read_range, POSTGRES_RECIPIENT);
+    let (sqlite_sql, arguments) = messages_page_sql(filter, read_range, SQLITE_RECIPIENT);
+    let (postgres_sql, _) = messages_page_sql(filter, read_range, POSTGRES_RECIPIENT);
     let bounded_postgres_sql = bounded_sql(&postgres_sql, MAX_PAGE_BYTES, "state", "id DESC");
     (Sql::texts(sqlite_sql, bounded_postgres_sql), arguments)
 }
 
-fn page_of_messages(
+fn messages_page_sql(
     filter: &ListAllMessages,
     read_range: ReadRange<'_>,
     recipient_sql: &'static str,
@@ -134,7 +134,7 @@ fn page_of_messages(
                 push_prefix_range(&mut sql, recipient_sql, "", &address);
                 sql.push(" UNION SELECT '' WHERE false)");
             }
-            ReadRange::Newest(scan_end) => {
+            ReadRange::NewestDownTo(scan_end) => {
                 sql.push(" AND messages.id >= ")
                     .bind(scan_end)
                     .push(" AND ");
@@ -156,8 +156,8 @@ fn push_filters(sql: &mut StatementBuilder, filter: &ListAllMessages) {
     }
     if let Some(status) = filter.status {
         // As an expression, the status disables its own index, so that of the order or the id is used.
-        let is_selected = filter.order_id.is_some() || filter.q.is_some();
-        sql.push(if is_selected {
+        let is_found_by_order_or_search = filter.order_id.is_some() || filter.q.is_some();
+        sql.push(if is_found_by_order_or_search {
             " AND messages.status || '' = "
         } else {
             " AND messages.status = "
@@ -219,7 +219,7 @@ mod tests {
             ),
             (
                 json!({"cursor": any_id, "q": "ada@"}),
-                ReadRange::Newest(any_id),
+                ReadRange::NewestDownTo(any_id),
                 "PRIMARY KEY (id>? AND id<?)",
             ),
         ] {

@@ -9,7 +9,7 @@ use shared::order::{BoundedCount, CountOrders, ListOrders, MAX_COUNT, OrderCount
 
 use super::order_list::{
     CursorRange, Dialect, OrderSource, POSTGRES_DIALECT, SQLITE_DIALECT, ceil_millis,
-    is_one_customers, push_filters, scans_many_rows,
+    is_of_one_order_or_customer, push_filters, scans_many_rows,
 };
 use crate::store::{
     Database, Store, StoreError,
@@ -60,7 +60,7 @@ impl Store {
 
 /// Whether indexes have all columns that the filter compares.
 fn is_counted_by_index(filter: &ListOrders) -> bool {
-    !is_one_customers(filter) && filter.sku.is_none() && filter.tag.is_none()
+    !is_of_one_order_or_customer(filter) && filter.sku.is_none() && filter.tag.is_none()
 }
 
 /// The statement for rows of a name, the number of orders, and the number of orders that were read for it.
@@ -86,10 +86,10 @@ fn index_counts(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument
     sql.push(" THEN 1 END), count(*) FROM (SELECT is_deleted, ")
         .push(dialect.awaits_approval_sql)
         .push(" AS awaits_approval FROM orders WHERE true");
-    let pending_orders = with_deleted(&with_status(filter, OrderStatus::Pending));
+    let pending_orders_filter = with_deleted(&with_status(filter, OrderStatus::Pending));
     push_filters(
         &mut sql,
-        &pending_orders,
+        &pending_orders_filter,
         CursorRange::default(),
         false,
         dialect,
@@ -190,20 +190,20 @@ fn select_counts_of_orders(filter: &ListOrders) -> (Sql, Vec<Argument>) {
 }
 
 fn counts_of_orders(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument>) {
-    let is_selected = is_one_customers(filter);
+    let is_already_selective = is_of_one_order_or_customer(filter);
     let mut sql = StatementBuilder::new(
         "SELECT status, count(*), count(CASE WHEN awaits_approval THEN 1 END)
          FROM (SELECT orders.status, CASE WHEN orders.status = 'pending' THEN ",
     );
     sql.push(dialect.awaits_approval_sql)
         .push(" END AS awaits_approval FROM ")
-        .push(OrderSource::of(filter, is_selected).from_sql)
+        .push(OrderSource::of(filter, is_already_selective).from_sql)
         .push(" WHERE true");
     push_filters(
         &mut sql,
         filter,
         CursorRange::default(),
-        is_selected,
+        is_already_selective,
         dialect,
     );
     sql.push(" LIMIT ").bind(MAX_COUNT + 1);
@@ -287,14 +287,14 @@ mod tests {
             json!({"include_deleted": true}),
         ] {
             let plan_lines = query_plan(select_index_counts(&filter(fields.clone())));
-            let order_reads = plan_lines
+            let order_read_lines = plan_lines
                 .iter()
                 .filter(|line| line.contains("orders"))
                 .filter(|line| !line.contains("COVERING INDEX"));
-            let order_reads: Vec<_> = order_reads.collect();
-            assert_eq!(order_reads.len(), 1, "{fields}: {plan_lines:#?}");
+            let order_read_lines: Vec<_> = order_read_lines.collect();
+            assert_eq!(order_read_lines.len(), 1, "{fields}: {plan_lines:#?}");
             assert!(
-                order_reads[0].contains("status=?"),
+                order_read_lines[0].contains("status=?"),
                 "{fields}: {plan_lines:#?}"
             );
         }

@@ -80,7 +80,7 @@ pub struct OrderCursor {
 }
 
 /// Whether `filter` selects a single order, or the orders of one customer.
-pub(in crate::store) fn is_one_customers(filter: &ListOrders) -> bool {
+pub(in crate::store) fn is_of_one_order_or_customer(filter: &ListOrders) -> bool {
     filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some()
 }
 
@@ -92,7 +92,7 @@ pub(in crate::store) fn scans_many_rows(filter: &ListOrders) -> bool {
         (Some(_), None) | (None, Some(_)) => is_narrowed || filter.awaits_approval,
         (None, None) => false,
     };
-    (is_scanned || filter.payment_status.is_some()) && !is_one_customers(filter)
+    (is_scanned || filter.payment_status.is_some()) && !is_of_one_order_or_customer(filter)
 }
 
 /// The order in the texts of SQL.
@@ -134,15 +134,15 @@ pub(in crate::store) fn select_orders(
         after_cursor,
         end_cursor,
     };
-    let (sqlite_sql, arguments) = orders_in_range(filter, range, &SQLITE_DIALECT);
-    let (postgres_sql, _) = orders_in_range(filter, range, &POSTGRES_DIALECT);
+    let (sqlite_sql, arguments) = orders_in_range_sql(filter, range, &SQLITE_DIALECT);
+    let (postgres_sql, _) = orders_in_range_sql(filter, range, &POSTGRES_DIALECT);
     (
         page_with_steps(filter, &sqlite_sql, &postgres_sql),
         arguments,
     )
 }
 
-fn orders_in_range(
+fn orders_in_range_sql(
     filter: &ListOrders,
     range: CursorRange,
     dialect: &Dialect,
@@ -150,13 +150,19 @@ fn orders_in_range(
     let OrderSource {
         from_sql,
         time_column,
-    } = OrderSource::of(filter, is_one_customers(filter));
+    } = OrderSource::of(filter, is_of_one_order_or_customer(filter));
     let mut sql =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
     sql.push(from_sql).push(" WHERE true");
-    push_filters(&mut sql, filter, range, is_one_customers(filter), dialect);
+    push_filters(
+        &mut sql,
+        filter,
+        range,
+        is_of_one_order_or_customer(filter),
+        dialect,
+    );
     if let Some(search_text) = &filter.q {
-        push_match(&mut sql, search_text, dialect);
+        push_search_condition(&mut sql, search_text, dialect);
     }
     let sort_order = SortDirection::of(filter.sort).sort_order;
     sql.push(" ORDER BY ").push(time_column).push(sort_order);
@@ -165,16 +171,16 @@ fn orders_in_range(
     sql.finish()
 }
 
-/// The statement for the time and the number of the order that comes `count` numbers after the cursor's, or after
+/// The statement for the time and the number of the order that comes `distance` numbers after the cursor's, or after
 /// the first, in the order of the list. It returns no row if there is no such order.
 pub(in crate::store) fn select_distant_order(
     sort: OrderSort,
     after_cursor: Option<OrderCursor>,
-    count: i64,
+    distance: i64,
 ) -> (Sql, Vec<Argument>) {
     let (beyond_operator, first_number_sql, offset) = match sort {
-        OrderSort::NewestFirst => ("<= ", "(SELECT max(number) FROM orders)", -count),
-        OrderSort::OldestFirst => (">= ", "(SELECT min(number) FROM orders)", count),
+        OrderSort::NewestFirst => ("<= ", "(SELECT max(number) FROM orders)", -distance),
+        OrderSort::OldestFirst => (">= ", "(SELECT min(number) FROM orders)", distance),
     };
     let mut sql = StatementBuilder::new("SELECT created_at, number FROM orders WHERE number ");
     sql.push(beyond_operator);
@@ -223,15 +229,15 @@ pub(in crate::store) fn select_found_orders(
         after_cursor,
         end_cursor,
     };
-    let (sqlite_sql, arguments) = found_orders(filter, range, &SQLITE_DIALECT);
-    let (postgres_sql, _) = found_orders(filter, range, &POSTGRES_DIALECT);
+    let (sqlite_sql, arguments) = found_orders_sql(filter, range, &SQLITE_DIALECT);
+    let (postgres_sql, _) = found_orders_sql(filter, range, &POSTGRES_DIALECT);
     (
         page_with_steps(filter, &sqlite_sql, &postgres_sql),
         arguments,
     )
 }
 
-fn found_orders(
+fn found_orders_sql(
     filter: &ListOrders,
     range: CursorRange,
     dialect: &Dialect,
@@ -251,7 +257,7 @@ fn found_orders(
     sql.push("SELECT number FROM orders WHERE external_id = ")
         .bind(term.exact());
     sql.push(" UNION SELECT orders.number FROM (");
-    push_shipments(&mut sql, &term, dialect);
+    push_orders_by_tracking_number(&mut sql, &term, dialect);
     sql.push(") AS shipment JOIN orders ON orders.id = shipment.subject");
     sql.push(" UNION SELECT recent.number FROM (");
     term.push_customers_by_name(&mut sql, storefront);
@@ -260,15 +266,15 @@ fn found_orders(
     sql.push(") AS customer").push(join_start);
     sql.push("SELECT orders.number FROM orders WHERE orders.customer_id = customer.id");
     push_filters(&mut sql, filter, range, true, dialect);
-    push_first(&mut sql, filter);
+    push_sort_and_limit(&mut sql, filter);
     sql.push(join_end);
     sql.push(") AS found JOIN orders ON orders.number = found.number WHERE true");
     push_filters(&mut sql, filter, range, true, dialect);
-    push_first(&mut sql, filter);
+    push_sort_and_limit(&mut sql, filter);
     sql.finish()
 }
 
-fn push_first(sql: &mut StatementBuilder, filter: &ListOrders) {
+fn push_sort_and_limit(sql: &mut StatementBuilder, filter: &ListOrders) {
     let sort_order = SortDirection::of(filter.sort).sort_order;
     sql.push(" ORDER BY orders.created_at").push(sort_order);
     sql.push(", orders.number").push(sort_order).push(" LIMIT ");
@@ -277,7 +283,7 @@ fn push_first(sql: &mut StatementBuilder, filter: &ListOrders) {
 
 /// Adds the condition that an order is one that the search for `search_text` finds. The comparison with the customer is
 /// an expression, which is evaluated for each order; PostgreSQL would turn `EXISTS` into a set of all customers.
-fn push_match(sql: &mut StatementBuilder, search_text: &str, dialect: &Dialect) {
+fn push_search_condition(sql: &mut StatementBuilder, search_text: &str, dialect: &Dialect) {
     let term = SearchTerm::from_text(search_text);
     sql.push(" AND (");
     if let Some(number) = term.order_number() {
@@ -285,14 +291,18 @@ fn push_match(sql: &mut StatementBuilder, search_text: &str, dialect: &Dialect) 
     }
     sql.push("orders.external_id = ").bind(term.exact());
     sql.push(" OR orders.id IN (");
-    push_shipments(sql, &term, dialect);
+    push_orders_by_tracking_number(sql, &term, dialect);
     sql.push(") OR (SELECT ");
-    term.push_condition(sql);
+    term.push_customer_condition(sql);
     sql.push(" FROM customers WHERE customers.id = orders.customer_id))");
 }
 
 /// Adds a statement for the ids of the orders with a shipment that has the term as its tracking number.
-fn push_shipments(sql: &mut StatementBuilder, term: &SearchTerm, dialect: &Dialect) {
+fn push_orders_by_tracking_number(
+    sql: &mut StatementBuilder,
+    term: &SearchTerm,
+    dialect: &Dialect,
+) {
     sql.push(
         "SELECT subject FROM events WHERE type IN ('shipment.created', 'shipment.shipped') AND ",
     )
@@ -308,26 +318,27 @@ pub(super) struct OrderSource {
 }
 
 impl OrderSource {
-    const ORDERS: Self = Self {
+    const READ_FROM_ORDERS: Self = Self {
         from_sql: "orders",
         time_column: "orders.created_at",
     };
-    const ITEMS: Self = Self {
+    const READ_FROM_ITEMS: Self = Self {
         from_sql: "order_items AS line JOIN orders USING (number)",
         time_column: "line.created_at",
     };
-    const TAGS: Self = Self {
+    const READ_FROM_TAGS: Self = Self {
         from_sql: "order_tags AS tagged JOIN orders USING (number)",
         time_column: "tagged.created_at",
     };
 
-    /// The source for `filter`; if `is_selected`, the orders are read by another index.
-    pub(super) fn of(filter: &ListOrders, is_selected: bool) -> Self {
+    /// The source for `filter`. If `is_already_selective`, the orders are read by another index than that of a product
+    /// or tag.
+    pub(super) fn of(filter: &ListOrders, is_already_selective: bool) -> Self {
         match (&filter.tag, &filter.sku) {
-            _ if is_selected => Self::ORDERS,
-            (Some(_), _) => Self::TAGS,
-            (None, Some(_)) => Self::ITEMS,
-            (None, None) => Self::ORDERS,
+            _ if is_already_selective => Self::READ_FROM_ORDERS,
+            (Some(_), _) => Self::READ_FROM_TAGS,
+            (None, Some(_)) => Self::READ_FROM_ITEMS,
+            (None, None) => Self::READ_FROM_ORDERS,
         }
     }
 }
@@ -339,29 +350,29 @@ pub(super) struct CursorRange {
     end_cursor: Option<OrderCursor>,
 }
 
-/// Adds the conditions of all filters but `q`, and of the range. If `is_selected_by_customer`, the orders are read by
-/// another index than one of time, storefront, status, product or tag, none of these is used.
+/// Adds the conditions of all filters but `q`, and of the range. If `is_already_selective`, a customer, an order or a
+/// search selects the orders by another index, and none of time, storefront, status, product or tag is used.
 pub(super) fn push_filters(
     sql: &mut StatementBuilder,
     filter: &ListOrders,
     range: CursorRange,
-    is_selected_by_customer: bool,
+    is_already_selective: bool,
     dialect: &Dialect,
 ) {
-    let OrderSource { time_column, .. } = OrderSource::of(filter, is_selected_by_customer);
-    let number_column = if is_selected_by_customer {
+    let OrderSource { time_column, .. } = OrderSource::of(filter, is_already_selective);
+    let number_column = if is_already_selective {
         "orders.number"
     } else {
         "number"
     };
-    // As expressions, these columns disable their own indexes, so the customer's index is used.
-    let (status_column, storefront_column) = if is_selected_by_customer {
+    // As expressions, these columns disable their own indexes, so the other index is used.
+    let (status_column, storefront_column) = if is_already_selective {
         ("orders.status || ''", "orders.storefront || ''")
     } else {
         ("orders.status", "orders.storefront")
     };
     match &filter.tag {
-        Some(tag) if is_selected_by_customer => {
+        Some(tag) if is_already_selective => {
             sql.push(" AND EXISTS (SELECT 1 FROM order_tags AS tagged WHERE tagged.tag = ")
                 .bind(tag.key())
                 .push(
@@ -374,7 +385,7 @@ pub(super) fn push_filters(
         None => {}
     }
     match &filter.sku {
-        Some(sku) if is_selected_by_customer || filter.tag.is_some() => {
+        Some(sku) if is_already_selective || filter.tag.is_some() => {
             sql.push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
                 .bind(sku.to_string())
                 .push(" AND line.created_at = orders.created_at AND line.number = orders.number)");
@@ -477,8 +488,8 @@ fn push_state_filters(sql: &mut StatementBuilder, filter: &ListOrders, dialect: 
 /// Limits a page by its size, and adds the steps of its orders.
 fn page_with_steps(filter: &ListOrders, sqlite_sql: &str, postgres_sql: &str) -> Sql {
     let sort_order = SortDirection::of(filter.sort).sort_order;
-    let order_columns = format!("created_at{sort_order}, number{sort_order}");
-    let bounded_sql = bounded_sql(postgres_sql, MAX_PAGE_BYTES, "state", &order_columns);
+    let sort_columns = format!("created_at{sort_order}, number{sort_order}");
+    let bounded_sql = bounded_sql(postgres_sql, MAX_PAGE_BYTES, "state", &sort_columns);
     Sql::texts(
         with_steps(sqlite_sql, sort_order),
         with_steps(&bounded_sql, sort_order),

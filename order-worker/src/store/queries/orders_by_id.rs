@@ -42,14 +42,14 @@ impl Store {
         if missing_ids.is_empty() {
             return Ok(loaded_orders);
         }
-        let orders_of_async_ids = find_orders_of_async_ids(&mut session, &missing_ids).await?;
-        if !orders_of_async_ids.is_empty() {
-            let existing_ids: Vec<_> = orders_of_async_ids
+        let async_and_order_ids = resolve_async_ids(&mut session, &missing_ids).await?;
+        if !async_and_order_ids.is_empty() {
+            let resolved_order_ids: Vec<_> = async_and_order_ids
                 .iter()
                 .map(|(_, order_id)| *order_id)
                 .collect();
-            let orders = load_orders_by_id(&mut session, usize::MAX, &existing_ids).await?;
-            for (async_id, order_id) in orders_of_async_ids {
+            let orders = load_orders_by_id(&mut session, usize::MAX, &resolved_order_ids).await?;
+            for (async_id, order_id) in async_and_order_ids {
                 if let Some(order) = orders.value.get(&order_id) {
                     loaded_orders.value.insert(async_id, order.clone());
                 }
@@ -74,7 +74,7 @@ async fn load_orders_by_id(
         }
     };
     let is_same_order = |row: &Row, next_row: &Row| row.text(0).ok() == next_row.text(0).ok();
-    ById::read_within(&rows_read, |rows| {
+    ById::from_rows(&rows_read, |rows| {
         let orders = rows.chunk_by(is_same_order).filter_map(|rows| {
             let order_id = rows
                 .first()?
@@ -89,21 +89,23 @@ async fn load_orders_by_id(
 }
 
 /// The ids of the orders to which ids of asynchronous orders refer.
-async fn find_orders_of_async_ids(
+async fn resolve_async_ids(
     session: &mut Session,
     async_ids: &[&OrderId],
 ) -> Result<Vec<(OrderId, OrderId)>, StoreError> {
-    let ids_by_key: HashMap<_, _> = async_ids
+    let async_ids_by_key: HashMap<_, _> = async_ids
         .iter()
         .map(|id| (order_alias_key(**id), **id))
         .collect();
     let sql = among!("SELECT key, answer FROM idempotency WHERE key", "");
-    let rows = session.fetch(sql, vec![list(ids_by_key.keys())]).await?;
+    let rows = session
+        .fetch(sql, vec![list(async_ids_by_key.keys())])
+        .await?;
     let mut resolved_ids = Vec::new();
     for row in &rows {
         let answer: ResourceRef = parse_json("answer", row.text(1)?)?;
         if let (Some(async_id), ResourceRef::Order(order_id)) =
-            (ids_by_key.get(row.text(0)?), answer)
+            (async_ids_by_key.get(row.text(0)?), answer)
         {
             resolved_ids.push((*async_id, order_id));
         }

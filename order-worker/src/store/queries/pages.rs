@@ -14,7 +14,7 @@ use crate::{
         feed::events::read_end_position,
         feed::feed_cursor::next_events,
         maintenance::audit::{
-            Audited, audited_row, begin_statement, next_orders, open_snapshot_session,
+            Audited, audited_row, begin_snapshot_sql, next_orders, open_snapshot_session,
         },
         sql::{
             byte_limit::{MAX_FORWARD_BYTES, bounded_sql},
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// The orders or events that existed at the time of opening, page by page.
+/// The orders, or the events and messages, that existed at the time of opening, page by page.
 pub struct ExportPages {
     session: Session,
     last_number_or_position: i64,
@@ -48,7 +48,7 @@ impl ExportPages {
         })
     }
 
-    /// Opens the database at `url` to read its events by position.
+    /// Opens the database at `url` to read its events, or its messages to customers, by position.
     ///
     /// # Errors
     /// When the database does not exist or can't be read.
@@ -72,7 +72,7 @@ impl ExportPages {
         after_number: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
-        self.session.begin(begin_statement()).await?;
+        self.session.begin(begin_snapshot_sql()).await?;
         let arguments = arguments![after_number, limit];
         let page_future = self
             .session
@@ -107,17 +107,17 @@ impl ExportPages {
             .collect())
     }
 
-    /// Up to `limit` events after `position`, in commit order, up to a size limit.
+    /// Up to `limit` events after `after_position`, in commit order, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable, or the columns of a row can't be decoded.
     pub async fn events(
         &mut self,
-        position: i64,
+        after_position: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
-        self.session.begin(begin_statement()).await?;
-        let arguments = arguments![position, limit];
+        self.session.begin(begin_snapshot_sql()).await?;
+        let arguments = arguments![after_position, limit];
         let page_future = self
             .session
             .fetch_within(MAX_FORWARD_BYTES, next_events(), arguments);
@@ -135,13 +135,13 @@ impl ExportPages {
         Ok(events)
     }
 
-    /// Up to `limit` messages to customers of events after `position`, in feed order, up to a size limit.
+    /// Up to `limit` messages to customers of events after `after_position`, in feed order, up to a size limit.
     ///
     /// # Errors
     /// When the database is unavailable.
     pub async fn messages(
         &mut self,
-        position: i64,
+        after_position: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Audited<Message>)>, StoreError> {
         const NEXT_MESSAGES_SQL: &str = "SELECT position, id, state FROM messages
@@ -149,8 +149,8 @@ impl ExportPages {
         let bounded_page_sql =
             bounded_sql(NEXT_MESSAGES_SQL, MAX_FORWARD_BYTES, "state", "position");
         let sql = Sql::texts(NEXT_MESSAGES_SQL.to_owned(), bounded_page_sql);
-        self.session.begin(begin_statement()).await?;
-        let arguments = arguments![position, limit];
+        self.session.begin(begin_snapshot_sql()).await?;
+        let arguments = arguments![after_position, limit];
         let page_future = self.session.fetch_within(MAX_FORWARD_BYTES, sql, arguments);
         let rows = page_future.await?.rows;
         self.session.end("COMMIT").await?;

@@ -2,7 +2,7 @@
 //!
 //! A search compares SKUs and names. Their indexes are on expressions, so that they have the values of all versions of
 //! the program. Both databases change the case of ASCII letters only in these; a search compares the usual spellings of
-//! a word with other letters ([`spellings`]).
+//! a word with letters outside ASCII ([`spellings`]).
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ enum ReadRange<'a> {
     /// All that match.
     All,
     /// Those that match among the first, up to this SKU.
-    UpTo(Option<&'a str>),
+    UpToSku(Option<&'a str>),
 }
 
 impl Store {
@@ -100,7 +100,7 @@ impl Store {
             let rows = session.fetch(sql, arguments).await?;
             // Without an end there are few products, and all are scanned.
             let scan_end = rows.first().map(|row| row.text(0)).transpose()?;
-            let (sql, arguments) = select_products(filter, ReadRange::UpTo(scan_end));
+            let (sql, arguments) = select_products(filter, ReadRange::UpToSku(scan_end));
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
             let page = rows.read(products_and_stock)?;
             if scan_end.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
@@ -172,8 +172,8 @@ fn select_scan_end(filter: &ListProducts) -> (Sql, Vec<Argument>) {
 
 /// The statement for a page of products with their stock levels.
 fn select_products(filter: &ListProducts, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
-    let (sqlite_sql, arguments) = page_of_products(filter, read_range, &SQLITE_DIALECT);
-    let (postgres_sql, _) = page_of_products(filter, read_range, &POSTGRES_DIALECT);
+    let (sqlite_sql, arguments) = products_page_sql(filter, read_range, &SQLITE_DIALECT);
+    let (postgres_sql, _) = products_page_sql(filter, read_range, &POSTGRES_DIALECT);
     let with_stock = |page_sql| {
         format!(
             "SELECT page.sku, state, warehouse, on_hand, reserved
@@ -185,7 +185,7 @@ fn select_products(filter: &ListProducts, read_range: ReadRange<'_>) -> (Sql, Ve
     (sql, arguments)
 }
 
-fn page_of_products(
+fn products_page_sql(
     filter: &ListProducts,
     read_range: ReadRange<'_>,
     dialect: &Dialect,
@@ -215,14 +215,14 @@ fn page_of_products(
         match read_range {
             ReadRange::All => {
                 sql.push(" AND sku IN (");
-                push_found(&mut sql, &keys, dialect);
+                push_matching_skus(&mut sql, &keys, dialect);
                 sql.push(")");
             }
-            ReadRange::UpTo(last_sku) => {
+            ReadRange::UpToSku(last_sku) => {
                 if let Some(last_sku) = last_sku {
                     sql.push(" AND sku <= ").bind(last_sku);
                 }
-                push_condition(&mut sql, &keys, dialect);
+                push_match_condition(&mut sql, &keys, dialect);
             }
         }
     }
@@ -232,7 +232,7 @@ fn page_of_products(
 }
 
 /// Adds a statement for the SKUs of the products whose SKU or name begins with one of the keys.
-fn push_found(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
+fn push_matching_skus(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
     for (index, key) in keys.iter().enumerate() {
         for (column, needs_union) in [("lower(sku)", index > 0), (dialect.name_sql, true)] {
             if needs_union {
@@ -246,7 +246,7 @@ fn push_found(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
 
 /// Adds the condition that the SKU or the name begins with one of the keys. The columns are expressions that have no
 /// index, so that the products are read in their order.
-fn push_condition(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
+fn push_match_condition(sql: &mut StatementBuilder, keys: &[String], dialect: &Dialect) {
     sql.push(" AND (false");
     for key in keys {
         for column in ["lower(sku)", dialect.name_sql] {
@@ -319,7 +319,7 @@ mod tests {
             ),
             (
                 json!({"q": "shirt", "cursor": "SKU-1!"}),
-                ReadRange::UpTo(Some("SKU-9")),
+                ReadRange::UpToSku(Some("SKU-9")),
                 vec!["SEARCH products USING PRIMARY KEY (sku>? AND sku<?)"],
             ),
             (
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_other_letters_are_compared() {
+    fn spellings_of_non_ascii_letters_are_compared() {
         assert_eq!(spellings(" Shirt "), ["shirt"]);
         assert_eq!(spellings("öl"), ["Öl", "öl"]);
         assert_eq!(spellings("größe"), ["grÖsse", "größe"]);

@@ -8,7 +8,7 @@ use shared::{event::Event, id::OrderId, order::ListOrders, page::Rows};
 
 use super::order_list::{
     MAX_MATCHING_CUSTOMERS, OrderCursor, RECENT_ORDER_COUNT, SCANNED_ORDERS,
-    count_matching_customers, is_one_customers, scans_many_rows, select_distant_order,
+    count_matching_customers, is_of_one_order_or_customer, scans_many_rows, select_distant_order,
     select_found_orders, select_orders,
 };
 use crate::{
@@ -91,7 +91,7 @@ impl Store {
             .fetch_within(MAX_STEPS_BYTES, sql, vec![ids])
             .await?;
         let step_keys: HashSet<_> = keys.iter().collect();
-        ById::read_within(&rows, |rows| {
+        ById::from_rows(&rows, |rows| {
             let mut mapped_steps = Vec::with_capacity(keys.len());
             for (order, steps) in readable_orders(rows)? {
                 let steps = steps
@@ -112,7 +112,7 @@ impl Store {
         filter: &ListOrders,
         after_cursor: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
-        if filter.q.is_some() && !is_one_customers(filter) {
+        if filter.q.is_some() && !is_of_one_order_or_customer(filter) {
             return Box::pin(self.search_orders(filter, after_cursor)).await;
         }
         // In SQLite, long reads are detected while they run.
@@ -156,14 +156,14 @@ impl Store {
         for (order_count, select_page) in FIRST_READS {
             let (sql, arguments) = select_distant_order(filter.sort, after_cursor, order_count);
             let rows = session.fetch(sql, arguments).await?;
-            let last_position = rows.first().map(order_cursor_at).transpose()?;
+            let end_cursor = rows.first().map(order_cursor_at).transpose()?;
             let page = page_of_orders(
                 &mut session,
-                select_page(filter, after_cursor, last_position),
+                select_page(filter, after_cursor, end_cursor),
                 filter,
             )
             .await?;
-            if last_position.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
+            if end_cursor.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
                 return Ok(page);
             }
         }

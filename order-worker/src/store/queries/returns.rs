@@ -93,20 +93,22 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
     }
     if let Some(storefront) = &filter.storefront {
         // As an expression, the storefront disables its own index, so that of the order is used.
-        let column = if is_of_one_order {
+        let storefront_condition = if is_of_one_order {
             " AND order_returns.storefront || '' = "
         } else {
             " AND order_returns.storefront = "
         };
-        statement.push(column).bind(storefront.to_string());
+        statement
+            .push(storefront_condition)
+            .bind(storefront.to_string());
     }
     if let Some(status) = &filter.status {
-        let column = if is_of_one_order {
+        let status_condition = if is_of_one_order {
             " AND order_returns.status || '' = "
         } else {
             " AND order_returns.status = "
         };
-        statement.push(column).bind(status.as_str());
+        statement.push(status_condition).bind(status.as_str());
     }
     if let Some(cursor) = &filter.cursor {
         statement
@@ -129,24 +131,27 @@ fn push_search(sql: &mut StatementBuilder, search_text: &str) {
         Some((order_text, position_text)) => (order_text, position_text.strip_prefix(['R', 'r'])),
         None => (number_text, None),
     };
-    let has_position = order_text.len() < number_text.len();
+    let has_return_position = order_text.len() < number_text.len();
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let order_number: Option<i64> = order_text.parse().ok().filter(|_| is_number(order_text));
-    let position: Option<i64> =
+    let return_position: Option<i64> =
         position_text.and_then(|text| text.parse().ok().filter(|_| is_number(text)));
-    let (Some(order_number), false) = (order_number, has_position && position.is_none()) else {
+    let (Some(order_number), false) = (
+        order_number,
+        has_return_position && return_position.is_none(),
+    ) else {
         sql.push(" AND false");
         return;
     };
     sql.push(" AND order_returns.order_id = (SELECT id FROM orders WHERE number = ")
         .bind(order_number)
         .push(")");
-    if let Some(position) = position {
+    if let Some(return_position) = return_position {
         sql.push(
             " AND (SELECT count(*) FROM order_returns AS earlier
                    WHERE earlier.order_id = order_returns.order_id AND earlier.id <= order_returns.id) = ",
         )
-        .bind(position);
+        .bind(return_position);
     }
 }
 
@@ -195,18 +200,18 @@ mod tests {
             };
             let (sql, arguments) = select_returns(&filter);
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let returns_step = plan_steps
+            let returns_plan_step = plan_steps
                 .iter()
                 .find(|plan_step| plan_step.contains("order_returns"));
-            let is_by_index = returns_step.is_some_and(|plan_step| {
+            let is_read_by_index = returns_plan_step.is_some_and(|plan_step| {
                 plan_step.contains(expected_index)
                     || (expected_index.contains("autoindex") && plan_step.contains("PRIMARY KEY"))
             });
-            assert!(is_by_index, "{plan_steps:?}");
-            let is_sorted = plan_steps
+            assert!(is_read_by_index, "{plan_steps:?}");
+            let has_sort_step = plan_steps
                 .iter()
                 .any(|plan_step| plan_step.contains("ORDER BY"));
-            assert!(!is_sorted, "{plan_steps:?}");
+            assert!(!has_sort_step, "{plan_steps:?}");
         }
         for q in ["42", "#42-R1"] {
             let filter = ListReturns {
@@ -219,10 +224,13 @@ mod tests {
             };
             let (sql, arguments) = select_returns(&filter);
             let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
-            let is_by_order = |plan_step: &String| {
+            let uses_order_index = |plan_step: &String| {
                 plan_step.contains("order_returns USING INDEX returns_by_order (order_id=?")
             };
-            assert!(plan_steps.iter().any(is_by_order), "{q}: {plan_steps:?}");
+            assert!(
+                plan_steps.iter().any(uses_order_index),
+                "{q}: {plan_steps:?}"
+            );
         }
     }
 }

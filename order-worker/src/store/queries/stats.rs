@@ -26,7 +26,7 @@ use crate::store::{
 };
 
 /// Maximum count of steps that will be retried.
-const COUNTED_RETRIES: u32 = 10_000;
+const MAX_COUNTED_RETRIES: u32 = 10_000;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -98,22 +98,22 @@ impl Store {
             return Ok(CountingProgress::NO_PROGRESS);
         };
         let position = lease.position;
-        let Some(uncounted_figures) =
+        let Some(new_counts) =
             count_tail(&mut lease.session, position, limit, MAX_FORWARD_BYTES).await?
         else {
             return Ok(CountingProgress::NO_PROGRESS);
         };
-        let rows = uncounted_figures
+        let rows = new_counts
             .counts
             .into_iter()
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         let mut writes = Writes::default();
         writes.add(ADD_FIGURES, rows.collect());
         let has_advanced = lease
-            .advance_with(uncounted_figures.reached_position, writes)
+            .advance_with(new_counts.reached_position, writes)
             .await?;
         Ok(if has_advanced {
-            uncounted_figures.progress
+            new_counts.progress
         } else {
             CountingProgress::NO_PROGRESS
         })
@@ -171,7 +171,7 @@ impl Store {
     /// # Errors
     /// When the database is unavailable.
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
-        let retries = self.count_retries(COUNTED_RETRIES).await?;
+        let retries = self.count_retries(MAX_COUNTED_RETRIES).await?;
         let mut session = self.primary_session().await?;
         // Steps whose message was just sent are not counted; there may be a million of them.
         let rows = session
@@ -209,7 +209,7 @@ impl Store {
 }
 
 /// Counts of events after the stored position.
-struct UncountedTail {
+struct TailCounts {
     counts: FigureCounts,
     /// Position of the last counted event.
     reached_position: i64,
@@ -222,7 +222,7 @@ async fn count_tail(
     position: i64,
     limit: u32,
     max_bytes: usize,
-) -> Result<Option<UncountedTail>, StoreError> {
+) -> Result<Option<TailCounts>, StoreError> {
     // The data of events that are not counted is not read.
     const NEXT_EVENTS_SQL: &str = "
         SELECT position, subject, time, storefront, type,
@@ -242,7 +242,7 @@ async fn count_tail(
     let counted_events = readable_rows(&read_rows.rows, CountedEvent::read)?;
     let counted_events: Vec<_> = counted_events.into_iter().flatten().collect();
     let currencies = load_currencies(session, &counted_events).await?;
-    Ok(Some(UncountedTail {
+    Ok(Some(TailCounts {
         counts: count_figures(counted_events, &currencies),
         reached_position: last_position,
         progress: CountingProgress {
@@ -336,7 +336,7 @@ async fn load_currencies(
     events: &[CountedEvent],
 ) -> Result<HashMap<String, String>, StoreError> {
     #[derive(Deserialize)]
-    struct PricedOrder {
+    struct OrderCurrency {
         currency: String,
     }
 
@@ -353,7 +353,7 @@ async fn load_currencies(
     let sql = among!("SELECT id, state FROM orders WHERE id", "");
     let rows = session.fetch(sql, vec![list(order_ids)]).await?;
     let currencies = readable_rows(&rows, |row| {
-        let order: PricedOrder = parse_json("order", row.text(1)?)?;
+        let order: OrderCurrency = parse_json("order", row.text(1)?)?;
         Ok((row.text(0)?.to_owned(), order.currency))
     })?;
     Ok(currencies.into_iter().collect())

@@ -33,14 +33,14 @@ impl Store {
         lease_duration: SignedDuration,
     ) -> Result<Option<(JobClaim, T)>, StoreError> {
         let mut session = self.writer_session().await?;
-        let existing_job_sql = Sql::for_dialects(
+        let insert_job_sql = Sql::for_dialects(
             "INSERT INTO jobs (name, due_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
             "INSERT INTO jobs (name, due_at) SELECT $1, $2
              WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE name = $1)
              ON CONFLICT (name) DO NOTHING",
         );
         session
-            .execute(existing_job_sql, arguments![job_name, millis(now)])
+            .execute(insert_job_sql, arguments![job_name, millis(now)])
             .await?;
         let sql = "UPDATE jobs SET due_at = $3 WHERE name = $1 AND due_at <= $2 RETURNING state";
         let lease_end_ms = millis(now + lease_duration);
@@ -128,11 +128,11 @@ mod tests {
         let after_lease = start + lease + lease;
         let (second_claim, state) = claim(after_lease).await.unwrap();
         assert_eq!(state, 1);
-        let late_claim = store
+        let lost_claim = store
             .keep_job(renewed_first_claim.unwrap(), after_lease, &7)
             .await
             .unwrap();
-        assert!(late_claim.is_none());
+        assert!(lost_claim.is_none());
         assert_eq!(store.job("import").await.unwrap().unwrap(), 1);
         assert!(claim(after_lease).await.is_none(), "the claim ended");
         let kept_claim = store.keep_job(second_claim, after_lease, &2).await.unwrap();

@@ -27,7 +27,7 @@ use crate::{
 /// Time after the timeout of an attempt at which its lease ends.
 const LEASE_MARGIN: SignedDuration = SignedDuration::from_secs(10);
 /// Maximum count of waiting messages.
-const COUNTED_MESSAGES: u32 = 100_000;
+const MAX_COUNTED_MESSAGES: u32 = 100_000;
 
 /// A due message with everything needed to send it.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Store {
                        SELECT created_at FROM messages WHERE due_at IS NOT NULL LIMIT $1
                    ) AS waiting";
         let mut session = self.primary_session().await?;
-        let rows = session.fetch(sql, arguments![COUNTED_MESSAGES]).await?;
+        let rows = session.fetch(sql, arguments![MAX_COUNTED_MESSAGES]).await?;
         match rows.first() {
             Some(row) => Ok((row.integer(0)?, row.maybe_integer(1)?)),
             None => Ok((0, None)),

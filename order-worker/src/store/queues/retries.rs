@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The statement for a page of such steps. By default, SQLite would scan all steps.
+/// The statement for a page of these steps. By default, SQLite would scan all steps.
 fn select_retries(
     filter: &FailedStepFilter,
     after_cursor: Option<&RetryCursor>,
@@ -57,7 +57,7 @@ fn select_retries(
 pub type RetryCursor = (String, String);
 
 impl Store {
-    /// Up to `limit` such steps after the cursor, oldest orders first. A step that is retried meanwhile keeps
+    /// Up to `limit` of these steps after the cursor, oldest orders first. A step that is retried meanwhile keeps
     /// its position in the list.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Store {
         rows.iter().map(retried_step).collect()
     }
 
-    /// The number of such steps, counted up to `max_count`.
+    /// The number of these steps, counted up to `max_count`.
     ///
     /// # Errors
     /// When the database is unavailable.

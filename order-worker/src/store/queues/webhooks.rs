@@ -48,17 +48,21 @@ pub enum ClaimFilter<'a> {
 
 /// The statement for a page of endpoints. A search compares all endpoints: there are few.
 fn select_endpoints(filter: &ListEndpoints) -> (Sql, Vec<Argument>) {
-    let page = |position: &'static str, texts: [&'static str; 2]| {
+    let page_statement = |position_function: &'static str, searched_columns: [&'static str; 2]| {
         let mut statement =
             StatementBuilder::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
         if let Some(search_text) = &filter.q {
-            let [url, description] = texts;
+            let [url, description] = searched_columns;
             let search_text = search_text.trim().to_ascii_lowercase();
-            statement.push(" AND (").push(position).push("(").push(url);
+            statement
+                .push(" AND (")
+                .push(position_function)
+                .push("(")
+                .push(url);
             statement.push(", ").bind(search_text.clone()).push(") > 0");
             statement
                 .push(" OR ")
-                .push(position)
+                .push(position_function)
                 .push("(")
                 .push(description);
             statement.push(", ").bind(search_text).push(") > 0)");
@@ -76,25 +80,25 @@ fn select_endpoints(filter: &ListEndpoints) -> (Sql, Vec<Argument>) {
             .bind(filter.limit + 1);
         statement.finish()
     };
-    let (sqlite, arguments) = page(
+    let (sqlite_sql, arguments) = page_statement(
         "instr",
         [
             "lower(json_extract(state, '$.url'))",
             "lower(json_extract(state, '$.description'))",
         ],
     );
-    let (postgres, _) = page(
+    let (postgres_sql, _) = page_statement(
         "strpos",
         [
             "lower((state::json ->> 'url') COLLATE \"C\")",
             "lower((state::json ->> 'description') COLLATE \"C\")",
         ],
     );
-    (Sql::texts(sqlite, postgres), arguments)
+    (Sql::texts(sqlite_sql, postgres_sql), arguments)
 }
 
 impl Store {
-    /// Claims due deliveries, longest waiting first, at most `per_endpoint` per endpoint and `limit` in all.
+    /// Claims due deliveries, longest waiting first, at most `limit_per_endpoint` per endpoint and `limit` in all.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -102,7 +106,7 @@ impl Store {
         &self,
         now: Timestamp,
         filter: ClaimFilter<'_>,
-        per_endpoint: usize,
+        limit_per_endpoint: usize,
         limit: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let sql = Sql::for_dialects(
@@ -133,7 +137,10 @@ impl Store {
             ClaimFilter::Disabled => ([].as_slice(), false, [].as_slice(), false),
         };
         let arguments = [
-            arguments![millis(now), i64::try_from(per_endpoint).unwrap_or(i64::MAX)],
+            arguments![
+                millis(now),
+                i64::try_from(limit_per_endpoint).unwrap_or(i64::MAX)
+            ],
             vec![list(endpoint_ids)],
             arguments![is_included],
             vec![list(last_ids)],
@@ -298,7 +305,7 @@ mod tests {
             let Ok(Request::ListDeliveries(filter)) =
                 Request::read("webhook_endpoint.deliveries", filter)
             else {
-                panic!("it is a list of webhooks")
+                panic!("it is a list of deliveries")
             };
             let (sql, arguments) = select_deliveries(&filter);
             let plan_steps = sqlite::query_plan(&connection, &sql, arguments);

@@ -44,7 +44,7 @@ pub(crate) struct Writes(Vec<WritePart>);
 struct WritePart {
     /// A part of the `WITH` that the statement reads from, in PostgreSQL only: `name AS (…)`, with the same
     /// arguments.
-    source: Option<&'static str>,
+    with_part: Option<&'static str>,
     write: Write,
     rows: ArgumentRows,
 }
@@ -55,16 +55,16 @@ impl Writes {
         self.push(None, write, rows);
     }
 
-    /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `source`, a part of
+    /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `with_part`, a part of
     /// the `WITH` with the same arguments: `name AS (…)`.
-    pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: ArgumentRows) {
-        self.push(Some(source), write, rows);
+    pub(crate) fn add_from(&mut self, with_part: &'static str, write: Write, rows: ArgumentRows) {
+        self.push(Some(with_part), write, rows);
     }
 
-    fn push(&mut self, source: Option<&'static str>, write: Write, rows: ArgumentRows) {
+    fn push(&mut self, with_part: Option<&'static str>, write: Write, rows: ArgumentRows) {
         if !rows.is_empty() {
             self.0.push(WritePart {
-                source,
+                with_part,
                 write,
                 rows,
             });
@@ -78,8 +78,8 @@ impl Writes {
         for (index, write_part) in self.0.into_iter().enumerate() {
             let with_or_comma = if index == 0 { "WITH" } else { "," };
             let _ = write!(sql, "{with_or_comma} ");
-            if let Some(source) = write_part.source {
-                let _ = write!(sql, "{}, ", renumber_parameters(source, argument_offset));
+            if let Some(with_part) = write_part.with_part {
+                let _ = write!(sql, "{}, ", renumber_parameters(with_part, argument_offset));
             }
             let write_sql = renumber_parameters(write_part.write.postgres, argument_offset);
             let _ = write!(sql, "part_{index} AS ({write_sql})");
@@ -202,9 +202,9 @@ mod tests {
         let mut writes = Writes::default();
         writes.add(write("INSERT INTO a SELECT * FROM unnest($1, $2)"), rows());
         writes.add(write("never"), Vec::new());
-        let source = "turn AS (UPDATE e SET f = $2 RETURNING f)";
+        let with_part = "turn AS (UPDATE e SET f = $2 RETURNING f)";
         let insert = "INSERT INTO b SELECT $1 || $2, f FROM turn";
-        writes.add_from(source, write(insert), rows());
+        writes.add_from(with_part, write(insert), rows());
         let (sql, bound_arguments) = writes.into_statement().unwrap();
         assert_eq!(
             sql.as_str(),

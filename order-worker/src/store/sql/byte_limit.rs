@@ -18,13 +18,13 @@ pub(in crate::store) const MAX_FORWARD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never
 /// split. At least one entry is accepted.
-pub(in crate::store) struct ByteLimit {
+pub(in crate::store) struct RowCollector {
     remaining_bytes: usize,
     rows: Vec<Row>,
     is_cut: bool,
 }
 
-impl ByteLimit {
+impl RowCollector {
     /// Accepts entries up to `max_bytes`; the entry that exceeds the limit is still accepted in full.
     pub(in crate::store) fn new(max_bytes: usize) -> Self {
         Self {
@@ -67,7 +67,7 @@ pub struct ById<T> {
 
 impl<T> ById<T> {
     /// Applies `read_value` to rows whose first column is their order's id.
-    pub(in crate::store) fn read_within(
+    pub(in crate::store) fn from_rows(
         rows: &Rows<Row>,
         read_value: impl FnOnce(&[Row]) -> Result<T, StoreError>,
     ) -> Result<Self, StoreError> {
@@ -87,13 +87,13 @@ impl<T> ById<T> {
 }
 
 /// Adds a size limit to the PostgreSQL query `page_sql`, since PostgreSQL sends all rows of a result even if they
-/// are not read. The query then returns about as many rows as a [`ByteLimit`] of `max_bytes` accepts in the
-/// same `order_columns`. Each row is an entry, and `size_column` makes up most of its size.
+/// are not read. The query then returns about as many rows as a [`RowCollector`] of `max_bytes` accepts in the
+/// same `sort_columns`. Each row is an entry, and `size_column` makes up most of its size.
 pub(in crate::store) fn bounded_sql(
     page_sql: &str,
     max_bytes: usize,
     size_column: &str,
-    order_columns: &str,
+    sort_columns: &str,
 ) -> String {
     // `octet_length` does not read the text itself; the column may be null.
     let size_sql = format!("coalesce(octet_length({size_column}), 0)");
@@ -102,9 +102,9 @@ pub(in crate::store) fn bounded_sql(
              SELECT entries.*,
                     sum({size_sql}) OVER before - {size_sql} - lag({size_sql}, 1, 0) OVER before AS before_the_last
              FROM ({page_sql}) AS entries
-             WINDOW before AS (ORDER BY {order_columns} ROWS UNBOUNDED PRECEDING)
+             WINDOW before AS (ORDER BY {sort_columns} ROWS UNBOUNDED PRECEDING)
          ) AS entries
          WHERE before_the_last < {max_bytes}
-         ORDER BY {order_columns}"
+         ORDER BY {sort_columns}"
     )
 }

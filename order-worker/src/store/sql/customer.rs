@@ -77,23 +77,24 @@ pub(in crate::store) fn search_key(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// Adds the condition that `column`, followed by `suffix`, begins with `prefix`, as a range that an index serves.
+/// Adds the condition that `column`, followed by `column_suffix`, begins with `prefix`, as a range that an index
+/// serves.
 pub(in crate::store) fn push_prefix_range(
     statement: &mut StatementBuilder,
     column: &'static str,
-    suffix: &'static str,
+    column_suffix: &'static str,
     prefix: &str,
 ) {
     statement
         .push(column)
-        .push(suffix)
+        .push(column_suffix)
         .push(" >= ")
         .bind(prefix);
     if let Some(range_end) = prefix_end(prefix) {
         statement
             .push(" AND ")
             .push(column)
-            .push(suffix)
+            .push(column_suffix)
             .push(" < ")
             .bind(range_end);
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Maximum number of characters of a corrupt value that an error quotes.
-const MAX_QUOTED: usize = 200;
+const MAX_QUOTED_CHARS: usize = 200;
 
 pub(in crate::store) fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
@@ -45,7 +45,7 @@ pub(in crate::store) fn parse_json<T: DeserializeOwned>(
     json_text: &str,
 ) -> Result<T, StoreError> {
     from_stored(json_text).map_err(|error| {
-        let text_beginning: String = json_text.chars().take(MAX_QUOTED).collect();
+        let text_beginning: String = json_text.chars().take(MAX_QUOTED_CHARS).collect();
         StoreError::Corrupt(format!("{content_name} {text_beginning}: {error}"))
     })
 }

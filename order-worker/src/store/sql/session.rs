@@ -31,7 +31,7 @@ impl Session {
     }
 
     /// Executes a query and reads its rows up to `max_bytes`, as
-    /// [`ByteLimit`](crate::store::sql::byte_limit::ByteLimit) does.
+    /// [`RowCollector`](crate::store::sql::byte_limit::RowCollector) does.
     pub(in crate::store) async fn fetch_within(
         &mut self,
         max_bytes: usize,

@@ -67,8 +67,8 @@ impl Connection {
             let mut statement = connection.prepare_cached(sql)?;
             let parameter_indexes = parameter_indexes(&statement, arguments.len())?;
             bind(&mut statement, &parameter_indexes, arguments)?;
-            let changed_rows = statement.raw_execute()?;
-            Ok(u64::try_from(changed_rows).unwrap_or_default())
+            let changed_row_count = statement.raw_execute()?;
+            Ok(u64::try_from(changed_row_count).unwrap_or_default())
         })
     }
 

@@ -57,30 +57,24 @@ struct StatementLimit {
     /// Number of checks left.
     remaining_checks: AtomicU32,
     /// Deadline that applies when no checks are left; `None`: the statement stops then.
-    time_limit: Mutex<Option<Instant>>,
+    deadline: Mutex<Option<Instant>>,
 }
 
 impl StatementLimit {
-    fn set_limit(&self, checks: u32, time_limit: Option<Instant>) {
+    fn set_limit(&self, checks: u32, deadline: Option<Instant>) {
         self.remaining_checks.store(checks, Ordering::Relaxed);
-        *self
-            .time_limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = time_limit;
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 
     /// Whether the statement has to stop; counts the check.
-    fn is_over(&self) -> bool {
+    fn should_stop(&self) -> bool {
         let checks = self.remaining_checks.load(Ordering::Relaxed);
         if let Some(remaining_checks) = checks.checked_sub(1) {
             self.remaining_checks
                 .store(remaining_checks, Ordering::Relaxed);
             return false;
         }
-        let statement_deadline = *self
-            .time_limit
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let statement_deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         statement_deadline.is_none_or(|deadline| Instant::now() >= deadline)
     }
 }
@@ -141,7 +135,7 @@ impl Readers {
         let limit_of_handler = Arc::clone(&limit);
         raw_connection.progress_handler(
             INSTRUCTIONS_PER_CHECK,
-            Some(move || limit_of_handler.is_over()),
+            Some(move || limit_of_handler.should_stop()),
         )?;
         Ok(LimitedConnection {
             connection: raw_connection,
@@ -236,11 +230,11 @@ mod tests {
                          SELECT count(*) FROM n";
 
     async fn count_up_to(reader: &mut Reader, last_number: i64) -> i64 {
-        let count_rows = reader
+        let count_result = reader
             .fetch(usize::MAX, COUNT_SQL, &[last_number.into()])
             .await
             .unwrap();
-        count_rows.rows[0].integer(0).unwrap()
+        count_result.rows[0].integer(0).unwrap()
     }
 
     #[tokio::test]
@@ -249,7 +243,7 @@ mod tests {
         drop(Raw::open(&path).unwrap());
         let readers = Readers::of(path.clone());
         let mut reader = readers.borrow().unwrap();
-        let held_lock = Arc::clone(&readers.long_statement_permit)
+        let held_permit = Arc::clone(&readers.long_statement_permit)
             .lock_owned()
             .await;
         for last_number in [10, 1_000] {
@@ -261,24 +255,24 @@ mod tests {
         });
         assert!(
             (&mut count_task).now_or_never().is_none(),
-            "it has its turn"
+            "the long query did not wait for the permit"
         );
         assert_eq!(
             readers.idle_connections.lock().unwrap().len(),
             1,
-            "it keeps no connection"
+            "the waiting query keeps no connection"
         );
-        drop(held_lock);
+        drop(held_permit);
         count_task.await;
 
-        let endless_reader = readers.borrow().unwrap();
-        endless_reader.run_short(|_| Ok(())).unwrap();
+        let timed_out_reader = readers.borrow().unwrap();
+        timed_out_reader.run_short(|_| Ok(())).unwrap();
         let Some(LimitedConnection {
             connection: raw_connection,
             limit,
-        }) = &endless_reader.connection
+        }) = &timed_out_reader.connection
         else {
-            unreachable!("it is on loan")
+            unreachable!("the reader has its connection")
         };
         limit.set_limit(0, Some(Instant::now()));
         let error =

@@ -6,7 +6,7 @@ use rusqlite::{
 };
 use shared::page::Rows;
 
-use crate::store::sql::{byte_limit::ByteLimit, row::Row, statement::Argument};
+use crate::store::sql::{byte_limit::RowCollector, row::Row, statement::Argument};
 
 /// Executes a query, up to a size limit.
 pub(super) fn query_rows(
@@ -20,7 +20,7 @@ pub(super) fn query_rows(
     let parameter_indexes = parameter_indexes(&statement, arguments.len())?;
     bind(&mut statement, &parameter_indexes, arguments)?;
     let mut rows = statement.raw_query();
-    let mut collected_rows = ByteLimit::new(max_bytes);
+    let mut collected_rows = RowCollector::new(max_bytes);
     while let Some(row) = rows.next()? {
         let row_cells = (0..column_count).map(|column| row.get(column));
         let row = Row::Sqlite(row_cells.collect::<rusqlite::Result<_>>()?);

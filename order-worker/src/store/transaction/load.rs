@@ -49,9 +49,9 @@ pub(in crate::store) async fn load_working_set(
     // are read-only.
     let (ordered_skus, locks) =
         if load_set.orders.is_empty() && load_set.changed_products.is_empty() {
-            (load_set.skus(&HashMap::new()), Locks::Nothing)
+            (load_set.skus(&HashMap::new()), RowLocking::NoLock)
         } else {
-            (BTreeSet::new(), Locks::Rows)
+            (BTreeSet::new(), RowLocking::ForUpdate)
         };
     if !(load_set.idempotency_keys.is_empty() && ordered_skus.is_empty()) {
         let skus = &ordered_skus;
@@ -83,7 +83,7 @@ pub(in crate::store) async fn load_working_set(
         .filter(|sku| !working_set.products.contains_key(sku));
     let unloaded_skus: Vec<_> = unloaded_skus.collect();
     if !(unloaded_skus.is_empty() && load_set.customers.is_empty() && load_set.new_orders == 0) {
-        load_unlocked(session, &mut working_set, &unloaded_skus, &load_set).await?;
+        load_unlocked_rows(session, &mut working_set, &unloaded_skus, &load_set).await?;
     }
     if load_set.endpoint_counts {
         load_endpoint_counts(session, &mut working_set).await?;
@@ -101,8 +101,8 @@ pub(in crate::store) async fn load_working_set(
         load_messages(session, &mut working_set, &load_set).await?;
     }
     let unlocked_read = match locks {
-        Locks::Rows => UnlockedRead::default(),
-        Locks::Nothing => UnlockedRead {
+        RowLocking::ForUpdate => UnlockedRead::default(),
+        RowLocking::NoLock => UnlockedRead {
             orders: working_set.orders.keys().copied().collect(),
             products: other_skus.into_iter().cloned().collect(),
         },
@@ -122,9 +122,9 @@ pub(in crate::store) async fn load_working_set(
 
 /// Whether loaded rows are locked.
 #[derive(Clone, Copy)]
-enum Locks {
-    Rows,
-    Nothing,
+enum RowLocking {
+    ForUpdate,
+    NoLock,
 }
 
 /// Loads idempotency records, and the stock levels of `skus`, locked.
@@ -157,16 +157,16 @@ async fn load_idempotency_records_and_stock(
             continue;
         }
         let (answer_text, outcome_text) = (row.maybe_text(5)?, row.maybe_text(6)?);
-        let answer = answer_text
+        let resource_ref = answer_text
             .map(|text| parse_json("answer", text))
             .transpose()?;
-        let outcome = outcome_text.map(|text| match answer {
+        let outcome = outcome_text.map(|text| match resource_ref {
             Some(ResourceRef::EndpointSecret(_)) => cipher.read_outcome(row.text(1)?, text),
             _ => parse_json("outcome", text),
         });
         let record = IdempotencyRecord {
             fingerprint: row.text(2)?.to_owned(),
-            answer,
+            answer: resource_ref,
             outcome: outcome.transpose()?,
         };
         if let (Some(answer), None) = (&record.answer, &record.outcome) {
@@ -183,13 +183,15 @@ async fn load_orders(
     session: &mut Session,
     working_set: &mut WorkingSet,
     load_set: &LoadSet,
-    locks: Locks,
+    locks: RowLocking,
 ) -> Result<(), StoreError> {
     let sql = Sql::for_dialects(
         "SELECT state FROM orders WHERE id IN (SELECT value FROM json_each($1))",
         match locks {
-            Locks::Rows => "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
-            Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
+            RowLocking::ForUpdate => {
+                "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE"
+            }
+            RowLocking::NoLock => "SELECT state FROM orders WHERE id = ANY($1)",
         },
     );
     // A single command is loaded regardless of its size.
@@ -233,13 +235,14 @@ async fn load_external_ids(
             .map(|(_, external_id)| external_id),
     );
     for row in session.fetch(sql, vec![external_ids]).await? {
-        let storefront_and_id = (
+        let storefront_and_external_id = (
             parse_field("storefront", row.text(0)?)?,
             row.text(1)?.to_owned(),
         );
-        working_set
-            .external_ids
-            .insert(storefront_and_id, parse_field("order", row.text(2)?)?);
+        working_set.external_ids.insert(
+            storefront_and_external_id,
+            parse_field("order", row.text(2)?)?,
+        );
     }
     Ok(())
 }
@@ -248,17 +251,17 @@ async fn load_stock_levels(
     session: &mut Session,
     working_set: &mut WorkingSet,
     skus: &[&Sku],
-    locks: Locks,
+    locks: RowLocking,
 ) -> Result<(), StoreError> {
     let sql = Sql::for_dialects(
         "SELECT sku, warehouse, on_hand, reserved FROM shelves
          WHERE sku IN (SELECT value FROM json_each($1))",
         match locks {
-            Locks::Rows => {
+            RowLocking::ForUpdate => {
                 "SELECT sku, warehouse, on_hand, reserved FROM shelves
                  WHERE sku = ANY($1) ORDER BY sku, warehouse FOR UPDATE"
             }
-            Locks::Nothing => {
+            RowLocking::NoLock => {
                 "SELECT sku, warehouse, on_hand, reserved FROM shelves WHERE sku = ANY($1)"
             }
         },
@@ -305,7 +308,7 @@ async fn load_changed_customers(
 
 /// Loads rows without a lock: products, customers of new orders, and order numbers (gapless in SQLite, from a
 /// sequence in PostgreSQL).
-async fn load_unlocked(
+async fn load_unlocked_rows(
     session: &mut Session,
     working_set: &mut WorkingSet,
     product_skus: &[&Sku],
@@ -358,13 +361,13 @@ async fn load_endpoint_counts(
 ) -> Result<(), StoreError> {
     let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
     for row in session.fetch(sql, Vec::new()).await? {
-        let owner = row
+        let storefront = row
             .maybe_text(0)?
             .map(|storefront_text| parse_field("storefront", storefront_text));
         let endpoint_count = parse_unsigned("count", row.integer(1)?)?;
         working_set
             .endpoint_counts
-            .insert(owner.transpose()?, endpoint_count);
+            .insert(storefront.transpose()?, endpoint_count);
     }
     Ok(())
 }

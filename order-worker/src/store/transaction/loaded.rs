@@ -70,23 +70,23 @@ mod tests {
     fn changes_to_rows_that_were_not_locked_are_refused() {
         let (locked_order, unlocked_order) =
             (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
-        let erased_customer = CustomerId::from(Uuid::now_v7());
-        let blocked_customer = CustomerId::from(Uuid::now_v7());
+        let unlocked_customer_id = CustomerId::from(Uuid::now_v7());
+        let locked_customer_id = CustomerId::from(Uuid::now_v7());
         let stock_key = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
         let loaded_rows = LoadedRows {
             orders: HashSet::from([locked_order, unlocked_order]),
-            customers: HashSet::from([blocked_customer, erased_customer]),
+            customers: HashSet::from([locked_customer_id, unlocked_customer_id]),
             unlocked_read: UnlockedRead {
                 orders: HashSet::from([unlocked_order]),
                 products: HashSet::from(["B".parse().unwrap()]),
             },
-            locked_customers: HashSet::from([blocked_customer]),
+            locked_customers: HashSet::from([locked_customer_id]),
             ..LoadedRows::default()
         };
         let mut change_set = ChangeSet::default();
         change_set.orders.insert(locked_order);
         change_set.stock_levels.insert(stock_key("A"));
-        change_set.customers.insert(blocked_customer);
+        change_set.customers.insert(locked_customer_id);
         assert!(loaded_rows.check_locked(&change_set).is_ok());
         let refusal = |change_set: ChangeSet| {
             loaded_rows
@@ -98,8 +98,8 @@ mod tests {
         set_with_order.orders.insert(unlocked_order);
         assert!(refusal(set_with_order).contains(&unlocked_order.to_string()));
         let mut set_with_customer = change_set.clone();
-        set_with_customer.customers.insert(erased_customer);
-        assert!(refusal(set_with_customer).contains(&erased_customer.to_string()));
+        set_with_customer.customers.insert(unlocked_customer_id);
+        assert!(refusal(set_with_customer).contains(&unlocked_customer_id.to_string()));
         change_set.stock_levels.insert(stock_key("B"));
         assert!(refusal(change_set).contains("stock levels of B"));
     }

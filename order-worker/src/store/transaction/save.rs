@@ -89,8 +89,8 @@ fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
 fn push_rows(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
     let (existing_rows, new_rows): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(is_existing, _)| *is_existing);
-    let without_flags =
+    let without_existence_flags =
         |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
-    writes.add(insert, without_flags(new_rows));
-    writes.add(update, without_flags(existing_rows));
+    writes.add(insert, without_existence_flags(new_rows));
+    writes.add(update, without_existence_flags(existing_rows));
 }

@@ -76,8 +76,8 @@ impl<T: ByteSize> BatchQueue<T> {
             self.ready_notify.notified().await;
             // Lets other tasks that are ready now queue their calls first.
             task::yield_now().await;
-            if let Some((batch, has_more)) = self.take_batch() {
-                if has_more {
+            if let Some((batch, can_send_more)) = self.take_batch() {
+                if can_send_more {
                     self.ready_notify.notify_one();
                 }
                 return (batch, self.permit());
@@ -105,9 +105,9 @@ impl<T: ByteSize> BatchQueue<T> {
             .take_while(|is_within_limits| *is_within_limits)
             .count();
         let batch = state.queued_items.drain(..batch_length).collect();
-        let has_more =
+        let can_send_more =
             state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
-        Some((batch, has_more))
+        Some((batch, can_send_more))
     }
 
     fn permit(self: &Arc<Self>) -> Arc<Permit<T>> {

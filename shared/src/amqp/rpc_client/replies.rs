@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{DIRECT_REPLY_TO, PendingCall, Reply, ReplyChannel, SharedState};
+use super::{CallResult, DIRECT_REPLY_TO, PendingCall, ReplyChannel, SharedState};
 use crate::{
     amqp::{
         batch::{BATCH, BatchReply},
@@ -112,7 +112,7 @@ fn deliver_reply(shared: &SharedState, reply: Delivery) {
                 if let Some((worker, time)) = clock.take() {
                     shared.record_clock(correlation_id, &worker, time);
                 }
-                shared.complete_call(correlation_id, Reply::RpcReply(reply));
+                shared.complete_call(correlation_id, CallResult::RpcReply(reply));
             }),
             Err(error) => {
                 tracing::error!(%error, "parsing a batch of replies failed; its calls will time out");
@@ -133,7 +133,7 @@ fn deliver_reply(shared: &SharedState, reply: Delivery) {
     };
     shared.complete_call(
         correlation_id.unwrap_or_default(),
-        Reply::RpcReply(rpc_reply),
+        CallResult::RpcReply(rpc_reply),
     );
 }
 
@@ -202,9 +202,9 @@ mod tests {
 
     #[test]
     fn invalid_reply_in_a_batch_does_not_affect_others() {
-        let ids = [Uuid::now_v7(), Uuid::now_v7()];
+        let correlation_ids = [Uuid::now_v7(), Uuid::now_v7()];
         let batch = |second_entry: &str| {
-            let [first_id, other_id] = ids;
+            let [first_id, other_id] = correlation_ids;
             format!(
                 r#"[{{"correlation_id":"{first_id}","headers":{{"idempotent_replayed":"true"}},
                      "body":{{"status":"SUCCESS","value":{{"id":1}}}}}},
@@ -222,10 +222,10 @@ mod tests {
             let replies: Vec<_> = batch_replies(batch(second_entry).as_bytes())
                 .unwrap()
                 .collect();
-            assert_eq!(replies[0].0, ids[0]);
+            assert_eq!(replies[0].0, correlation_ids[0]);
             assert!(replies[0].1.is_replay);
             assert_eq!(replies[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);
-            assert_eq!(replies[1].0, ids[1]);
+            assert_eq!(replies[1].0, correlation_ids[1]);
             assert!(!replies[1].1.is_replay);
             assert_eq!(replies[1].1.outcome.as_ref().unwrap_err().code, code);
         }

@@ -9,9 +9,9 @@ use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 use tokio::time::{self, Instant};
 
 use super::{
-    DIRECT_REPLY_TO, QueuedCall, Reply, SentCall, SharedState,
+    CallResult, DIRECT_REPLY_TO, QueuedCall, SentCall, SharedState,
     batch_queue::{BatchQueue, ByteSize, Permit},
-    retry_after, unavailable_failure,
+    retry_after_details, unavailable_failure,
 };
 use crate::{
     amqp::{
@@ -136,12 +136,12 @@ impl SharedState {
                 {
                     let failure =
                         unavailable_failure("the request queue has no leader; try again later");
-                    self.not_sent(calls, &failure.with(retry_after()));
+                    self.not_sent(calls, &failure.with(retry_after_details()));
                     return replace_channel(channel).await;
                 }
                 Ok(Confirmation::Nack(_)) => {
                     unavailable_failure("the request queue is full; try again later")
-                        .with(retry_after())
+                        .with(retry_after_details())
                 }
                 Ok(Confirmation::Ack(Some(_))) => {
                     unavailable_failure(format!("the broker has no queue {REQUEST_QUEUE}"))
@@ -161,7 +161,7 @@ impl SharedState {
     /// Ends `calls` with `failure`; none of them reached a worker.
     fn not_sent(&self, calls: &[QueuedCall], failure: &Failure) {
         for call in calls {
-            self.complete_call(call.correlation_id, Reply::NotSent(failure.clone()));
+            self.complete_call(call.correlation_id, CallResult::NotSent(failure.clone()));
         }
     }
 }

@@ -18,24 +18,24 @@ use super::unavailable_failure;
 use crate::{
     amqp::{
         connection::Broker,
-        topology::{REQUEST_QUEUE, REQUEST_QUEUE_LENGTH, queue_counts},
+        topology::{MAX_REQUEST_QUEUE_LENGTH, REQUEST_QUEUE, queue_counts},
     },
     outcome::Failure,
 };
 
 /// Interval between checks of the queue while it has consumers.
-const PRESENT_INTERVAL: Duration = Duration::from_secs(1);
+const PRESENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between checks while it has no consumer.
-const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
+const ABSENT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between checks while the queue is missing.
-const MISSING_INTERVAL: Duration = Duration::from_millis(500);
+const MISSING_QUEUE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Delay before a requested check, so that many requests at once cause only one.
 const REQUESTED_CHECK_DELAY: Duration = Duration::from_millis(50);
 /// Timeout for the broker's response.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of checks to wait for before a call is refused: the second check began after the call, so it sees
 /// every worker that was ready before the call.
-const FRESH_CHECKS: u32 = 2;
+const CHECKS_BEFORE_REFUSAL: u32 = 2;
 /// Maximum time without workers that counts as a restart, during which the gateway stays ready.
 const RESTART_GRACE: Duration = Duration::from_secs(3);
 
@@ -75,7 +75,7 @@ struct RefusalState {
 impl RefusalWatch {
     /// Records the length of the queue.
     fn record_length(&self, message_count: u32, now: Instant) {
-        let has_room = message_count <= REQUEST_QUEUE_LENGTH.unsigned_abs() / 2;
+        let has_room = message_count <= MAX_REQUEST_QUEUE_LENGTH.unsigned_abs() / 2;
         self.state().had_room_at = has_room.then_some(now);
     }
 
@@ -104,24 +104,24 @@ impl RefusalWatch {
     }
 }
 
-/// Keeps the presence of workers and `refusals` up to date for as long as the process runs.
+/// Keeps the presence of workers and `refusal_watch` up to date for as long as the process runs.
 pub(super) async fn watch_workers(
     broker: Broker,
     presence_sender: watch::Sender<WorkerPresence>,
-    refusals: Arc<RefusalWatch>,
+    refusal_watch: Arc<RefusalWatch>,
 ) {
     let mut channel_slot = None;
     let (mut last_seen_at, mut was_seen) = (Instant::now(), false);
     loop {
-        let request_queue_state = queue_state(&broker, &refusals, &mut channel_slot).await;
-        let mut check_interval = PRESENT_INTERVAL;
+        let request_queue_state = queue_state(&broker, &refusal_watch, &mut channel_slot).await;
+        let mut check_interval = PRESENT_CHECK_INTERVAL;
         let new_presence = match request_queue_state {
             QueueState::HasConsumers => {
                 (last_seen_at, was_seen) = (Instant::now(), true);
                 WorkerPresence::Present
             }
             QueueState::NoConsumers(reason) => {
-                check_interval = ABSENT_INTERVAL;
+                check_interval = ABSENT_CHECK_INTERVAL;
                 WorkerPresence::Absent {
                     last_seen_at,
                     was_seen,
@@ -130,7 +130,7 @@ pub(super) async fn watch_workers(
             }
             QueueState::Missing(reason) => {
                 // Each check of a missing queue costs a channel.
-                check_interval = MISSING_INTERVAL;
+                check_interval = MISSING_QUEUE_CHECK_INTERVAL;
                 WorkerPresence::Absent {
                     last_seen_at,
                     was_seen,
@@ -148,7 +148,7 @@ pub(super) async fn watch_workers(
             *previous_presence = new_presence;
             is_new
         });
-        let check_request = refusals.check_request.notified();
+        let check_request = refusal_watch.check_request.notified();
         if time::timeout(check_interval, check_request).await.is_ok() {
             time::sleep(REQUESTED_CHECK_DELAY).await;
         }
@@ -165,7 +165,7 @@ enum QueueState {
 
 async fn queue_state(
     broker: &Broker,
-    refusals: &RefusalWatch,
+    refusal_watch: &RefusalWatch,
     channel_slot: &mut Option<Channel>,
 ) -> QueueState {
     if broker.check().is_err() {
@@ -184,7 +184,7 @@ async fn queue_state(
     match time::timeout(CHECK_TIMEOUT, queue_counts(&channel, REQUEST_QUEUE)).await {
         Ok(Ok((message_count, consumer_count))) => {
             *channel_slot = Some(channel);
-            refusals.record_length(message_count, Instant::now());
+            refusal_watch.record_length(message_count, Instant::now());
             if consumer_count > 0 {
                 QueueState::HasConsumers
             } else {
@@ -246,9 +246,9 @@ pub(super) async fn wait_for_worker(
         {
             let presence = presence_receiver.borrow_and_update();
             if let Some(reason) = presence.absence_message(grace)
-                && check_count >= FRESH_CHECKS
+                && check_count >= CHECKS_BEFORE_REFUSAL
             {
-                return Err(unavailable_failure(reason).with(super::retry_after()));
+                return Err(unavailable_failure(reason).with(super::retry_after_details()));
             }
             if !matches!(*presence, WorkerPresence::Absent { .. }) {
                 return Ok(());
@@ -278,7 +278,7 @@ mod tests {
     fn refusal_although_the_queue_has_room_is_told_from_a_full_queue() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let full_length = REQUEST_QUEUE_LENGTH.unsigned_abs();
+        let full_length = MAX_REQUEST_QUEUE_LENGTH.unsigned_abs();
         let watch = RefusalWatch::default();
         // A queue that became full after the last check, and is still full at the next one.
         watch.record_length(0, at(0));
@@ -300,9 +300,9 @@ mod tests {
     #[test]
     fn worker_that_is_restarted_before_the_first_check_is_waited_for() {
         let grace = Duration::from_mins(1);
-        let started_now = never_seen(Instant::now());
-        assert!(started_now.absence_message(grace).is_none());
-        let (_sender, workers) = watch::channel(started_now);
+        let presence_at_start = never_seen(Instant::now());
+        assert!(presence_at_start.absence_message(grace).is_none());
+        let (_sender, workers) = watch::channel(presence_at_start);
         assert!(
             check(&workers).is_err(),
             "a gateway that has seen no worker is not ready"

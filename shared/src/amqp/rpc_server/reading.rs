@@ -133,7 +133,7 @@ struct Properties<'a> {
 
 impl Properties<'_> {
     /// Refuses NUL characters in the ids and keys that are stored to recognize a repeated request.
-    fn check_names(&self) -> Result<(), Failure> {
+    fn refuse_nul_in_ids(&self) -> Result<(), Failure> {
         let named_texts = [
             ("property message_id", self.message_id),
             ("property correlation_id", self.correlation_id),
@@ -160,7 +160,7 @@ impl Properties<'_> {
             }),
             (None, _, _) => None,
         };
-        self.check_names()?;
+        self.refuse_nul_in_ids()?;
         let (request, caller) = read_request(self.kind, body, self.headers)?;
         Ok(RpcRequest {
             request,

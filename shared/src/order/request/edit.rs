@@ -12,11 +12,11 @@ use crate::{
     body::{self, Fields},
     id::{OrderId, Sku},
     money::MAX_AMOUNT,
-    order::charge::{Discount, MAX_CHARGES, ShippingCharge, Tax},
+    order::charge::{Discount, MAX_DISCOUNTS_OR_TAXES, ShippingCharge, Tax},
 };
 
 /// Length of a list of discounts or taxes.
-const CHARGE_LIST_LENGTH: RangeInclusive<usize> = 0..=MAX_CHARGES;
+const DISCOUNT_OR_TAX_LIST_LENGTH: RangeInclusive<usize> = 0..=MAX_DISCOUNTS_OR_TAXES;
 
 /// `order.edit`: changes items, discounts and shipping charge of an order of which nothing was shipped. What is
 /// absent stays as it is.
@@ -65,8 +65,8 @@ impl EditOrder {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
         let items = fields.optional_list("items", 1..=MAX_ITEMS, EditItem::read);
-        let shipping = fields.nullable_object("shipping", ShippingCharge::read);
-        let discounts = fields.changed_list("discounts", CHARGE_LIST_LENGTH, Discount::read);
+        let shipping = fields.patch_nullable_object("shipping", ShippingCharge::read);
+        let discounts = fields.patch_list("discounts", DISCOUNT_OR_TAX_LIST_LENGTH, Discount::read);
         let payment_method = fields.optional("payment_method", payment_method);
         let expected_total = fields.optional("expected_total", body::integer(0..=MAX_AMOUNT));
         let reason = fields.optional("reason", body::text(0..=500));
@@ -120,8 +120,8 @@ impl EditItem {
         let sku = fields.required("sku", body::parsed);
         let quantity = fields.required("quantity", quantity);
         let unit_price = fields.optional("unit_price", body::integer(0..=MAX_AMOUNT));
-        let discounts = fields.changed_list("discounts", CHARGE_LIST_LENGTH, Discount::read);
-        let taxes = fields.changed_list("taxes", CHARGE_LIST_LENGTH, Tax::read);
+        let discounts = fields.patch_list("discounts", DISCOUNT_OR_TAX_LIST_LENGTH, Discount::read);
+        let taxes = fields.patch_list("taxes", DISCOUNT_OR_TAX_LIST_LENGTH, Tax::read);
         let (discounts, taxes) = (discounts?, taxes?);
         let is_priced = unit_price.is_some() || discounts.is_some() || taxes.is_some();
         if quantity == Some(0) && is_priced {
@@ -193,10 +193,11 @@ mod tests {
             let sent_body: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
             assert_eq!(Request::read("order.edit", sent_body).unwrap(), request);
         }
-        let empty_edit = Request::read("order.edit", json!({"id": id, "reason": "x"})).unwrap_err();
+        let empty_edit_error =
+            Request::read("order.edit", json!({"id": id, "reason": "x"})).unwrap_err();
         assert!(
-            empty_edit.to_string().contains("nothing to change"),
-            "{empty_edit}"
+            empty_edit_error.to_string().contains("nothing to change"),
+            "{empty_edit_error}"
         );
         let priced_edit = json!({"id": id, "items": [{"sku": "A", "quantity": 0, "taxes": []}]});
         assert!(Request::read("order.edit", priced_edit).is_err());

@@ -9,7 +9,7 @@ use anyhow::bail;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 use tokio::time;
 
-use super::{LOCK_NOT_AVAILABLE, LOCK_TIMEOUT, has_code, lock};
+use super::{LOCK_NOT_AVAILABLE, SET_LOCK_TIMEOUT_SQL, has_code, lock};
 
 /// Beginning of a statement that builds an index; the name of the index follows.
 const CREATE_INDEX: &str = "CREATE INDEX CONCURRENTLY ";
@@ -82,7 +82,7 @@ async fn drop_invalid_index(connection: &mut PgConnection, index: &str) -> sqlx:
     let mut transaction = connection.begin().await?;
     lock(&mut transaction).await?;
     if index_state(&mut transaction, index).await? == IndexState::Invalid {
-        transaction.execute(LOCK_TIMEOUT).await?;
+        transaction.execute(SET_LOCK_TIMEOUT_SQL).await?;
         let drop_index = format!("DROP INDEX {index}");
         transaction.execute(raw_sql(&drop_index)).await?;
     }

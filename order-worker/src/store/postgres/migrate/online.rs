@@ -9,7 +9,7 @@
 use anyhow::Context;
 use sqlx::{Connection, Executor, PgConnection, migrate::Migration};
 
-use super::{LOCK_TIMEOUT, indexes, lock};
+use super::{SET_LOCK_TIMEOUT_SQL, indexes, lock};
 
 /// Scripts by version.
 const SCRIPTS: [(i64, &str); 6] = [
@@ -71,7 +71,7 @@ pub(super) async fn execute(connection: &mut PgConnection, script: &str) -> anyh
         }
         let mut transaction = connection.begin().await?;
         lock(&mut transaction).await?;
-        transaction.execute(LOCK_TIMEOUT).await?;
+        transaction.execute(SET_LOCK_TIMEOUT_SQL).await?;
         transaction
             .execute(indexes::raw_sql(&statement))
             .await

@@ -99,7 +99,7 @@ fn order_list_uses_the_most_selective_index() {
 }
 
 #[test]
-fn both_orders_of_a_list_are_read_from_an_index_without_sorting() {
+fn lists_in_both_sort_orders_are_read_from_an_index_without_sorting() {
     let connection = sqlite::in_memory();
     let cursor = Some(OrderCursor {
         created_at_ms: 1,
@@ -206,21 +206,24 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
             number: 1,
         }),
     ] {
-        let plan_of_distant = query_plan(
+        let plan_of_distant_order = query_plan(
             &connection,
             select_distant_order(OrderSort::NewestFirst, after_cursor, SCANNED_ORDERS),
         );
         assert!(
-            plan_of_distant.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
-            "{plan_of_distant}"
+            plan_of_distant_order.contains("USING INTEGER PRIMARY KEY (rowid<?)"),
+            "{plan_of_distant_order}"
         );
-        assert!(!plan_of_distant.contains("ORDER BY"), "{plan_of_distant}");
-        let later_statement =
-            select_distant_order(OrderSort::OldestFirst, after_cursor, SCANNED_ORDERS);
-        let plan_of_later = query_plan(&connection, later_statement);
         assert!(
-            plan_of_later.contains("USING INTEGER PRIMARY KEY (rowid>?)"),
-            "{plan_of_later}"
+            !plan_of_distant_order.contains("ORDER BY"),
+            "{plan_of_distant_order}"
+        );
+        let oldest_first_statement =
+            select_distant_order(OrderSort::OldestFirst, after_cursor, SCANNED_ORDERS);
+        let plan_of_oldest_first = query_plan(&connection, oldest_first_statement);
+        assert!(
+            plan_of_oldest_first.contains("USING INTEGER PRIMARY KEY (rowid>?)"),
+            "{plan_of_oldest_first}"
         );
     }
     let cursor = OrderCursor {
@@ -254,12 +257,15 @@ fn search_for_many_customers_reads_the_newest_orders_by_their_index() {
             plan_of_scan.contains("SEARCH customers USING PRIMARY KEY (id=?)"),
             "{plan_of_scan}"
         );
-        let plan_of_recent = query_plan(
+        let plan_of_found_orders = query_plan(
             &connection,
             select_found_orders(&filter, Some(cursor), Some(cursor)),
         );
         let expected_index =
             "INDEX orders_by_customer (customer_id=? AND created_at>? AND created_at<?)";
-        assert!(plan_of_recent.contains(expected_index), "{plan_of_recent}");
+        assert!(
+            plan_of_found_orders.contains(expected_index),
+            "{plan_of_found_orders}"
+        );
     }
 }

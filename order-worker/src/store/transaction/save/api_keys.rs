@@ -53,8 +53,8 @@ pub(super) fn save_api_keys(
     working_set: &WorkingSet,
     loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let changed_keys = working_set.dirty.api_keys.iter();
-    let rows = changed_keys.filter_map(|id| Some((id, working_set.api_keys.get(id)?)));
+    let changed_key_ids = working_set.dirty.api_keys.iter();
+    let rows = changed_key_ids.filter_map(|id| Some((id, working_set.api_keys.get(id)?)));
     let rows = rows
         .map(|(id, key)| {
             let row = arguments![

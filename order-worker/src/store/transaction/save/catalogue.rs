@@ -73,8 +73,8 @@ pub(super) fn save_products(
     working_set: &WorkingSet,
     loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let changed_products = working_set.dirty.products.iter();
-    let rows = changed_products.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
+    let changed_skus = working_set.dirty.products.iter();
+    let rows = changed_skus.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
             let row = arguments![sku.as_str(), product.is_deleted, to_json(product)?];

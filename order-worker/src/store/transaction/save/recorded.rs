@@ -56,8 +56,9 @@ pub(super) fn save_idempotency_records(
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let expires_at_ms = millis(now + IDEMPOTENCY_TTL);
-    let new_records = working_set.dirty.recorded_keys.iter();
-    let rows = new_records.filter_map(|key| Some((key, working_set.idempotency_records.get(key)?)));
+    let recorded_keys = working_set.dirty.recorded_keys.iter();
+    let rows =
+        recorded_keys.filter_map(|key| Some((key, working_set.idempotency_records.get(key)?)));
     let rows = rows
         .map(|(key, record)| {
             let answer_json = record.answer.as_ref().map(to_json).transpose()?;

@@ -49,16 +49,16 @@ const INSERT_TAGS: Write = Write {
 
 /// Replaces the tags of the orders whose tags have changed.
 pub(super) fn save_tags(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
-    let changed_ids = working_set.dirty.events.iter().filter_map(|event| {
+    let changed_order_ids = working_set.dirty.events.iter().filter_map(|event| {
         let EventData::OrderUpdated(order_updated) = &event.event_data else {
             return None;
         };
         let changes_tags = order_updated.changed.contains(&OrderField::Tags);
         changes_tags.then_some(event.subject.parse().ok()?)
     });
-    let changed_ids: BTreeSet<_> = changed_ids.collect();
+    let changed_order_ids: BTreeSet<_> = changed_order_ids.collect();
     let (mut kept_key_rows, mut tag_rows) = (Vec::new(), Vec::new());
-    for order in changed_ids
+    for order in changed_order_ids
         .iter()
         .filter_map(|id| working_set.orders.get(id))
     {

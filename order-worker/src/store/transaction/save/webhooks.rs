@@ -54,8 +54,8 @@ pub(super) fn save_endpoints(
     loaded_rows: &LoadedRows,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
-    let changed_endpoints = working_set.dirty.endpoints.iter();
-    let rows = changed_endpoints.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
+    let changed_endpoint_ids = working_set.dirty.endpoints.iter();
+    let rows = changed_endpoint_ids.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
     let rows = rows
         .map(|(id, endpoint)| {
             let row = arguments![
