@@ -9,7 +9,8 @@
 //! - [`store`]: persistence on SQLite and PostgreSQL; the only place with SQL.
 //! - [`rpc`]: RPC requests from callers.
 //! - [`steps`]: executes due steps, one file for a step and its undo step. [`providers`]: payment providers
-//!   and carriers. `retry_after` reads the delay that a carrier or webhook endpoint requests.
+//!   and carriers. `retry_after` reads the delay that a carrier or webhook endpoint requests, and
+//!   `error_cause` the message of a failed HTTP request without its URL.
 //! - [`background`]: publishes committed steps and events to the broker (outbox), counts statistics, imports
 //!   from other systems, and deletes rows past their retention.
 //! - [`mail`]: sends messages to customers by e-mail.
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod engine;
+mod error_cause;
 pub mod failures;
 pub mod mail;
 pub mod providers;

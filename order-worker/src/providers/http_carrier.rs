@@ -23,7 +23,7 @@ use standardwebhooks::{
 };
 
 use super::{LabelRef, LabelRequest, ProviderError};
-use crate::retry_after::retry_after;
+use crate::{error_cause::innermost_message, retry_after::retry_after};
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -281,15 +281,6 @@ fn replace_control_characters(carrier_text: &str) -> String {
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c });
     replaced_characters.take(MAX_MESSAGE_CHARS).collect()
-}
-
-/// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
-fn innermost_message(error: &dyn Error) -> String {
-    let mut source_error = error;
-    while let Some(source) = source_error.source() {
-        source_error = source;
-    }
-    source_error.to_string()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! parameter `cursor`. A row that can't be decoded is returned as an error of its own; the other rows stay
 //! usable. The [`jobs`](crate::background::jobs) process the rows.
 
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use reqwest::{
@@ -15,6 +15,8 @@ use reqwest::{
 };
 use serde_json::{Value, value::RawValue};
 use shared::body::{first_inexact, from_stored};
+
+use crate::error_cause::innermost_message;
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -230,14 +232,6 @@ fn next_page_url(other_fields: &Value, base_url: &Url) -> Result<Option<Url>, St
             .append_pair("cursor", cursor);
         next_url
     }))
-}
-
-fn innermost_message(error: &dyn Error) -> String {
-    let mut source_error = error;
-    while let Some(source) = source_error.source() {
-        source_error = source;
-    }
-    source_error.to_string()
 }
 
 #[cfg(test)]

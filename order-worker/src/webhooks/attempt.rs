@@ -2,10 +2,7 @@
 //! Webhooks (<https://www.standardwebhooks.com>), and classifies the response. The address is checked by
 //! [`url_policy`](super::url_policy); retries are decided by the engine.
 
-use std::{
-    error::Error,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -19,6 +16,7 @@ use tokio::time;
 use super::url_policy::UrlPolicy;
 use crate::{
     domain::webhook::{DeliveryResult, Endpoint},
+    error_cause::innermost_message,
     retry_after::retry_after,
 };
 
@@ -151,13 +149,4 @@ async fn drain_body(mut response: Response) {
     {
         read_bytes += chunk.len();
     }
-}
-
-/// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
-fn innermost_message(error: &dyn Error) -> String {
-    let mut source_error = error;
-    while let Some(source) = source_error.source() {
-        source_error = source;
-    }
-    source_error.to_string()
 }

@@ -6,7 +6,6 @@
 
 use shared::{
     event::{EventData, OrderField, OrderUpdated, Origin},
-    id::Warehouse,
     order::{Address, OrderStatus, UpdateOrder},
     outcome::{Code, Failure},
     request::{Caller, Role},
@@ -47,7 +46,7 @@ pub(super) fn update_order(
         labels::withdraw_label(&mut draft, warehouse);
     }
     draft.record(EventData::OrderUpdated(Box::new(order_updated)))?;
-    cancel_shipments(&mut draft, &relabelled_warehouses)?;
+    labels::cancel_shipments(&mut draft, &relabelled_warehouses, ADDRESS_CHANGED)?;
     Ok(draft.into_decision())
 }
 
@@ -123,25 +122,4 @@ fn ensure_address_can_change(order: &Order) -> Result<(), Failure> {
         "order {} is {status}{shipped_note}: its shipping address can be changed only while it is pending or processing and nothing was shipped",
         order.id
     )))
-}
-
-/// Cancels the unshipped shipments from `warehouses`.
-fn cancel_shipments(draft: &mut OrderDraft<'_>, warehouses: &[Warehouse]) -> Result<(), Failure> {
-    let is_affected_warehouse = |warehouse: &Warehouse| warehouses.contains(warehouse);
-    let affected_shipment_ids: Vec<_> = draft
-        .order
-        .unshipped_shipments()
-        .filter(|shipment| {
-            let mut items = shipment.items.iter();
-            items.any(|item| is_affected_warehouse(&item.warehouse))
-        })
-        .map(|shipment| shipment.id)
-        .collect();
-    for shipment_id in affected_shipment_ids {
-        draft.record(EventData::ShipmentCancelled {
-            shipment_id,
-            reason: Some(ADDRESS_CHANGED.to_owned()),
-        })?;
-    }
-    Ok(())
 }

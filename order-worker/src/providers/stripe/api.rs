@@ -3,14 +3,14 @@
 //! sends idempotency keys, limits time and size of responses, and classifies errors. The payment flow is in
 //! the parent module.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::providers::ProviderError;
+use crate::{error_cause::innermost_message, providers::ProviderError};
 
 /// Version of Stripe's API.
 const API_VERSION: &str = "2024-06-20";
@@ -375,12 +375,4 @@ fn classify_error(status: StatusCode, body: &[u8]) -> ApiError {
             }
         }
     }
-}
-
-fn innermost_message(error: &dyn Error) -> String {
-    let mut source_error = error;
-    while let Some(source) = source_error.source() {
-        source_error = source;
-    }
-    source_error.to_string()
 }
