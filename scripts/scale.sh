@@ -7,7 +7,7 @@ usage() {
 Usage: scripts/scale.sh [--orders N] [--store sqlite|postgres] [--workers-only]
 
 Fills a temporary database with 1,000 orders and then with N (default 1,000,000), each created by the same
-code as a real order. Prints the cost of creating, reading, listing with each filter, sweeping and verifying
+code as a real order. Prints the cost of creating, reading, listing with each filter, claiming due steps and verifying
 at both sizes. Then measures 1, 2 and 4 workers on one PostgreSQL database, with a different product in every
 order and with the same product in all. Runs release builds without broker and gateway.
 

@@ -12,9 +12,9 @@ use axum::body::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
-    amqp::rpc_client::{Call, RpcClient},
+    amqp::rpc_client::{CallOptions, RpcClient},
     event::{
-        CloudEvent, EventFilter, FeedPosition, ListEvents, MAX_EVENTS, has_internal_fields,
+        CloudEvent, EventFilter, FEED_PAGE_SIZE, FeedPosition, ListEvents, has_internal_fields,
         is_for_admins,
     },
     id::{OrderId, Storefront},
@@ -121,7 +121,7 @@ impl ListenerFilter {
             types: self.types.clone(),
             order_id: self.order_id,
             storefront: self.storefront.clone(),
-            limit: MAX_EVENTS,
+            limit: FEED_PAGE_SIZE,
             wait_ms: 0,
         }
     }
@@ -228,7 +228,7 @@ impl Feed {
 
     async fn read_page(&self, query: ListEvents, caller: Caller) -> Result<FeedPage, Failure> {
         let timeout = Duration::from_millis(query.wait_ms.into()) + REPLY_TIMEOUT;
-        let call = Call {
+        let call = CallOptions {
             caller,
             idempotency_key: None,
             if_match: None,

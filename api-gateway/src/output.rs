@@ -162,7 +162,7 @@ impl<'a> HeaderSourceFields<'a> {
     /// The entity tag of a resource; values without an id or SKU, such as lists, have none.
     fn etag(&self, value: &Json) -> Option<HeaderValue> {
         self.id.as_ref().or(self.sku.as_ref())?;
-        HeaderValue::from_str(&etag::digest_of_parts(
+        HeaderValue::from_str(&etag::tag_of_parts(
             self.version,
             self.stock.or(self.failing_since),
             value,

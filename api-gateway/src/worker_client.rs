@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     amqp::{
         publisher::{PublishError, Target},
-        rpc_client::Call,
+        rpc_client::CallOptions,
         topology::STEP_QUEUE,
     },
     etag::{IfMatch, TagList},
@@ -108,7 +108,7 @@ impl WorkerClient {
         if request.is_for_operators() {
             caller.require_operator()?;
         }
-        let call = Call {
+        let call = CallOptions {
             caller,
             idempotency_key: self.idempotency_key.as_deref(),
             if_match: self.if_match.clone(),
@@ -131,7 +131,7 @@ impl WorkerClient {
     ) -> Result<RpcReply, Failure> {
         self.identity.validity.check()?;
         let request = Request::read(pattern, body)?;
-        let call = Call {
+        let call = CallOptions {
             caller: self.caller_with_intent(pattern),
             idempotency_key: self.idempotency_key.as_deref(),
             if_match: self.if_match.clone(),

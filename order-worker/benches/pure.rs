@@ -47,7 +47,7 @@ fn default_rules() -> Rules {
         needs_verification: false,
         refunds_returns: true,
         sends_messages: false,
-        storefront_prices: false,
+        allows_storefront_prices: false,
     }
 }
 
@@ -119,13 +119,13 @@ fn new_catalogue() -> (WorkingSet, String) {
 
 fn bench_decisions(criterion: &mut Criterion) {
     let (mut working_set, customer_id) = new_catalogue();
-    working_set.dirty = order_worker::domain::working_set::ChangeSet::default();
+    working_set.changes = order_worker::domain::working_set::ChangeSet::default();
     let create_order_commands: Vec<_> = (0..BATCH_SIZE)
         .map(|sku_number| create_order_command(&customer_id, sku_number))
         .collect();
     let rules = default_rules();
     let create_orders = |mut working_set: WorkingSet| {
-        working_set.numbers = (1..).take(BATCH_SIZE).collect();
+        working_set.next_order_numbers = (1..).take(BATCH_SIZE).collect();
         let mut context = new_context();
         let orders = create_order_commands.iter().map(|create_command| {
             let reply = carry_out(&mut working_set, create_command, &rules, &mut context);
@@ -144,7 +144,7 @@ fn bench_decisions(criterion: &mut Criterion) {
         .iter()
         .map(|order| {
             let order_id: OrderId = order.value()["id"].as_str().unwrap().parse().unwrap();
-            Command::Finish {
+            Command::FinishStep {
                 key: StepKey {
                     order_id,
                     step: Step::AuthorizePayment,
@@ -216,7 +216,7 @@ fn bench_json(criterion: &mut Criterion) {
         });
     });
     let (mut working_set, customer_id) = new_catalogue();
-    working_set.numbers = [1].into();
+    working_set.next_order_numbers = [1].into();
     let reply = carry_out(
         &mut working_set,
         &create_order_command(&customer_id, 1),

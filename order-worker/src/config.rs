@@ -174,7 +174,7 @@ impl Config {
                     "refund",
                 )?,
                 sends_messages: mail.is_some(),
-                storefront_prices: env.choice(
+                allows_storefront_prices: env.choice(
                     "STOREFRONT_PRICES",
                     &[("0", false), ("1", true)],
                     "0",

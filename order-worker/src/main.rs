@@ -162,13 +162,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 .await?
                 .with_cipher(cipher)
                 .await?;
-            let encrypted_rows = store.encrypt_secrets().await?;
+            let encryption_result = store.encrypt_secrets().await?;
             store.close().await;
-            println!("{} rows changed", encrypted_rows.changed_count);
-            for unreadable_row in &encrypted_rows.unreadable_rows {
+            println!("{} rows changed", encryption_result.changed_count);
+            for unreadable_row in &encryption_result.unreadable_rows {
                 eprintln!("left as it is, since it can't be read: {unreadable_row}");
             }
-            if !encrypted_rows.unreadable_rows.is_empty() {
+            if !encryption_result.unreadable_rows.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }

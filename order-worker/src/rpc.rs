@@ -37,7 +37,8 @@ use shared::{
         migration::RequestPause,
         publisher::Replier,
         rpc_server::{
-            BatchEntry, EntryReply, REPLY_MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
+            BatchEntry, EntryReply, REPLY_MESSAGE_BYTES, RequestMessage, RpcRequest,
+            receive_requests,
         },
     },
     id::OrderId,
@@ -132,7 +133,7 @@ impl Rpc {
     /// Handles requests until `stop`; `tasks` tracks those in progress.
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
         let pause = self.request_pause.clone();
-        let mut deliveries = requests(broker, PREFETCH, pause, stop.clone());
+        let mut deliveries = receive_requests(broker, PREFETCH, pause, stop.clone());
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().answer_message(delivery));
         }
@@ -354,7 +355,7 @@ impl Rpc {
             Task::RecordKeyUse(request) => self.record_key_use(&request).await.into(),
             Task::PauseRequests => {
                 caller.require_admin()?;
-                self.request_pause.start();
+                self.request_pause.start_pause();
                 Json::of(&()).into()
             }
             Task::DeadLetter(DeadLetterRequest::Discard(request)) => {

@@ -433,9 +433,10 @@ mod tests {
     #[tokio::test]
     async fn worker_is_not_ready_before_its_consumers_start() {
         let brokers = Brokers::start("amqp://127.0.0.1:1", RequestQueueType::Classic).unwrap();
-        let is_unusable = |broker: &Broker, queue: &str| broker.faults().contains_key(queue);
+        let is_unusable =
+            |broker: &Broker, queue: &str| broker.unavailable_targets().contains_key(queue);
         assert!(is_unusable(&brokers.requests, REQUEST_QUEUE));
         assert!(is_unusable(&brokers.steps, STEP_QUEUE));
-        assert!(brokers.publishing_broker.faults().is_empty());
+        assert!(brokers.publishing_broker.unavailable_targets().is_empty());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use shared::{
     amqp::{
         connection::Broker,
-        rpc_client::{Call, RpcClient},
+        rpc_client::{CallOptions, RpcClient},
     },
     id::Storefront,
     outcome::Code,
@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     let client = RpcClient::new(broker.clone());
     // All requests are in `shared::request`. This validates the request as strictly as the worker.
     let request = Request::read("order.get", json!({"id": id}))?;
-    let call = Call {
+    let call = CallOptions {
         caller: Caller {
             role: Role::Operator,
             storefront: Storefront::default(),

@@ -135,18 +135,15 @@ pub struct FailedStepFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
     /// Only steps of the order with this number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub number: Option<i64>,
+    #[serde(rename = "number", skip_serializing_if = "Option::is_none")]
+    pub order_number: Option<i64>,
 }
 
 impl FailedStepFilter {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Self {
         let step = fields.optional("step", body::text(1..=100));
         let order_number = fields.optional("number", body::integer(1..=i64::MAX));
-        Self {
-            step,
-            number: order_number,
-        }
+        Self { step, order_number }
     }
 
     /// Whether all steps are listed.

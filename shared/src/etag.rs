@@ -44,12 +44,12 @@ pub fn of(resource: &Json) -> String {
         failing_since,
         last_used_at,
     } = serde_json::from_str(resource.text()).unwrap_or_default();
-    digest_of_parts(version, stock.or(failing_since).or(last_used_at), resource)
+    tag_of_parts(version, stock.or(failing_since).or(last_used_at), resource)
 }
 
 /// The entity tag of `resource` from its `version` and its `unversioned_part`, which changes without a new
 /// version.
-pub fn digest_of_parts(
+pub fn tag_of_parts(
     version: Option<u64>,
     unversioned_part: Option<&RawValue>,
     resource: &Json,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     event_data::{EditRequested, EventData, OrderCreated, OrderEdited, RefundCause},
     order_updated::{OrderField, OrderUpdated, has_internal_fields},
-    request::{EventFilter, EventPage, FeedPosition, ListEvents, MAX_EVENTS, MAX_WAIT_MS},
+    request::{EventFilter, EventPage, FEED_PAGE_SIZE, FeedPosition, ListEvents, MAX_WAIT_MS},
 };
 use crate::{
     id::{EventId, Storefront},
@@ -28,11 +28,11 @@ use crate::{
 
 /// Types of the events that only admins see, in the feed and in the live stream. They are not published to the broker
 /// or sent to webhook endpoints.
-pub const ADMIN_KINDS: [&str; 2] = ["api_key.created", "api_key.revoked"];
+pub const ADMIN_EVENT_TYPES: [&str; 2] = ["api_key.created", "api_key.revoked"];
 
 /// Whether only admins see events of this type.
 pub fn is_for_admins(kind: &str) -> bool {
-    ADMIN_KINDS.contains(&kind)
+    ADMIN_EVENT_TYPES.contains(&kind)
 }
 
 /// An event as stored in the event log and outbox.
@@ -200,7 +200,7 @@ mod tests {
             EventData::OrderCancelled {
                 reason: CancelReason::CustomerRequest,
                 note: Some(note.to_owned()),
-                was: None,
+                previous_status: None,
             },
         ] {
             let event_json = serde_json::to_value(&event_data).unwrap();

@@ -39,8 +39,8 @@ pub use self::request::{
 };
 pub(crate) use self::request::{address, cursor, cursor_by, limit, timestamp};
 pub use self::returns::{
-    CreateReturn, EndReturn, ListReturns, ReceiptRefund, ReceiveReturn, ReceivedItem,
-    ReceivedQuantity, Return, ReturnRef, ReturnStatus, ReturnedItem, restocked_items,
+    CreateReturn, ListReturns, ReceiptRefund, ReceiveReturn, ReceivedItem, ReceivedQuantity,
+    RejectOrCancelReturn, Return, ReturnRef, ReturnStatus, ReturnedItem, restocked_items,
 };
 pub use self::tag::{MAX_TAGS, Tag};
 pub use self::transaction::{Transaction, TransactionKind, TransactionStatus};
@@ -390,10 +390,10 @@ pub struct Payment {
 pub struct NextAction {
     /// Type of the action at the provider: `use_stripe_sdk`, `redirect_to_url`…
     #[serde(rename = "type")]
-    pub kind: String,
+    pub action_type: String,
     /// URL to redirect the customer to, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+    #[serde(default, rename = "url", skip_serializing_if = "Option::is_none")]
+    pub action_url: Option<String>,
     /// Secret with which a storefront completes the payment in the customer's browser (Stripe.js:
     /// `handleNextAction`). Shown by `GET /v1/orders/{id}` only, never in lists or events.
     #[serde(default, skip_serializing_if = "Option::is_none")]

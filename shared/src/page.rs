@@ -26,7 +26,7 @@ pub struct Rows<T> {
     /// Up to `limit + 1` rows; the extra row shows that there is a next page.
     pub rows: Vec<T>,
     /// Whether rows were left out because of the page's size in bytes.
-    pub is_cut: bool,
+    pub is_cut_by_size: bool,
 }
 
 impl<T> Rows<T> {
@@ -40,7 +40,7 @@ impl<T> Rows<T> {
     ) -> Result<Rows<R>, E> {
         Ok(Rows {
             rows: read_entries(&self.rows)?,
-            is_cut: self.is_cut,
+            is_cut_by_size: self.is_cut_by_size,
         })
     }
 
@@ -48,15 +48,18 @@ impl<T> Rows<T> {
     pub fn map<R>(self, change_entry: impl FnMut(T) -> R) -> Rows<R> {
         Rows {
             rows: self.rows.into_iter().map(change_entry).collect(),
-            is_cut: self.is_cut,
+            is_cut_by_size: self.is_cut_by_size,
         }
     }
 }
 
 impl<T> From<Vec<T>> for Rows<T> {
     fn from(rows: Vec<T>) -> Self {
-        let is_cut = false;
-        Self { rows, is_cut }
+        let is_cut_by_size = false;
+        Self {
+            rows,
+            is_cut_by_size,
+        }
     }
 }
 
@@ -67,9 +70,12 @@ impl<T> Page<T> {
         limit: u32,
         cursor_after: impl Fn(&T) -> String,
     ) -> Self {
-        let Rows { mut rows, is_cut } = rows.into();
+        let Rows {
+            mut rows,
+            is_cut_by_size,
+        } = rows.into();
         let limit = limit as usize;
-        let has_more = rows.len() > limit || is_cut;
+        let has_more = rows.len() > limit || is_cut_by_size;
         rows.truncate(limit);
         let next_cursor = rows.last().filter(|_| has_more).map(cursor_after);
         Self {
@@ -92,8 +98,15 @@ mod tests {
         );
         let page = Page::from_rows(vec![3, 2], 2, ToString::to_string);
         assert_eq!((page.data.len(), page.next_cursor), (2, None));
-        let (rows, is_cut) = (vec![3], true);
-        let page = Page::from_rows(Rows { rows, is_cut }, 2, ToString::to_string);
+        let (rows, is_cut_by_size) = (vec![3], true);
+        let page = Page::from_rows(
+            Rows {
+                rows,
+                is_cut_by_size,
+            },
+            2,
+            ToString::to_string,
+        );
         assert_eq!((page.data, page.next_cursor), (vec![3], Some("3".into())));
         let page = Page::from_rows(Vec::<u8>::new(), 2, ToString::to_string);
         assert_eq!((page.data.len(), page.next_cursor), (0, None));

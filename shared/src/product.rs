@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use image::{
-    AddImage, ImageSize, ImageType, ImageVariant, ListImages, MAX_IMAGE_PAGE, MAX_PHOTOS, MAX_SIDE,
-    MEDIA_PATH, OrderImages, ProductImage, ProductImageIds, RemoveImage, id_of_media_url,
-    media_url,
+    AddImage, ImageSize, ImageType, ImageVariant, ListImages, MAX_PHOTOS,
+    MAX_PRODUCTS_PER_IMAGE_PAGE, MAX_SIDE, MEDIA_PATH, ProductImage, ProductImageIds, RemoveImage,
+    ReorderImages, id_of_media_url, media_url,
 };
 
 use crate::{

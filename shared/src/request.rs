@@ -20,14 +20,14 @@ use crate::{
     message::{ListAllMessages, ListMessages, ResendMessage},
     order::{
         ApproveAll, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CountOrders,
-        CreateOrder, CreateReturn, CreateShipment, EditOrder, EndReturn, GetOrder, ImportOrders,
-        ListOrders, ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn,
-        RecordPayment, RefundOrder, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
+        CreateOrder, CreateReturn, CreateShipment, EditOrder, GetOrder, ImportOrders, ListOrders,
+        ListReturns, NotifyPayment, OrderHistory, OrderRef, ReceiveReturn, RecordPayment,
+        RefundOrder, RejectOrCancelReturn, RejectOrder, ReturnRef, UpdateOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{
-        AddImage, AdjustStock, ListImages, ListProducts, NewProduct, OrderImages, ProductRef,
-        RemoveImage, RemoveStock, SetStock, UpdateProduct,
+        AddImage, AdjustStock, ListImages, ListProducts, NewProduct, ProductRef, RemoveImage,
+        RemoveStock, ReorderImages, SetStock, UpdateProduct,
     },
     retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
@@ -134,9 +134,9 @@ requests! {
     /// Approves a requested return.
     "return.approve" => ApproveReturn(ReturnRef),
     /// Rejects a requested return.
-    "return.reject" => RejectReturn(EndReturn),
+    "return.reject" => RejectReturn(RejectOrCancelReturn),
     /// Cancels a return whose units were not received.
-    "return.cancel" => CancelReturn(EndReturn),
+    "return.cancel" => CancelReturn(RejectOrCancelReturn),
     /// Records the receipt of an approved return: puts units back on stock and starts the refund.
     "return.receive" => ReceiveReturn(ReceiveReturn),
     /// Lists the messages to the customer of an order, newest first.
@@ -164,7 +164,7 @@ requests! {
     /// Removes a photo.
     "product.remove_image" => RemoveImage(RemoveImage),
     /// Sets the order of a product's photos.
-    "product.order_images" => OrderImages(OrderImages),
+    "product.order_images" => ReorderImages(ReorderImages),
     /// Lists the ids of all photos, by product.
     "product.list_images" => ListImages(ListImages),
     /// Sets the stock level of a warehouse.
@@ -306,7 +306,7 @@ impl Request {
             | Self::DeleteProduct(_)
             | Self::AddImage(_)
             | Self::RemoveImage(_)
-            | Self::OrderImages(_)
+            | Self::ReorderImages(_)
             | Self::SetStock(_)
             | Self::AdjustStock(_)
             | Self::RemoveStock(_)
@@ -375,7 +375,7 @@ impl Request {
             | Self::DeleteProduct(_)
             | Self::AddImage(_)
             | Self::RemoveImage(_)
-            | Self::OrderImages(_)
+            | Self::ReorderImages(_)
             | Self::ListImages(_)
             | Self::SetStock(_)
             | Self::AdjustStock(_)

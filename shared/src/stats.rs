@@ -77,11 +77,13 @@ pub struct OrderCounts {
     /// Imported orders.
     pub imported: i64,
     /// Number of `pending` orders.
-    pub new: i64,
+    #[serde(rename = "new")]
+    pub pending_orders: i64,
     /// Number of `processing`, `shipped` and `delivered` orders.
     pub processed: i64,
     /// Number of `cancelled` orders.
-    pub failed: i64,
+    #[serde(rename = "failed")]
+    pub cancelled_orders: i64,
 }
 
 /// Money in one currency, in minor units.
@@ -173,10 +175,12 @@ pub struct SystemStats {
     pub steps: BTreeMap<String, StepStats>,
     /// Result of the last synchronization with the external warehouse.
     #[schema(value_type = Option<Object>)]
-    pub warehouse: Option<Value>,
+    #[serde(rename = "warehouse")]
+    pub last_warehouse_sync: Option<Value>,
     /// Result of the last import of orders from another system.
     #[schema(value_type = Option<Object>)]
-    pub import: Option<Value>,
+    #[serde(rename = "import")]
+    pub last_import: Option<Value>,
 }
 
 /// Recent durations of a kind of step.

@@ -21,7 +21,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use shared::{
-    amqp::rpc_client::{Call, RpcClient},
+    amqp::rpc_client::{CallOptions, RpcClient},
     api_key::{
         ActiveKey, ActiveKeys, KeyDigest, KeyUse, ListActiveKeys, RecordKeyUse, SECRET_PREFIX,
     },
@@ -272,7 +272,7 @@ impl StoredKeys {
         let Some(rpc) = &self.0.rpc else {
             return Err(Failure::new(Code::Unavailable, "there is no worker"));
         };
-        let call = Call {
+        let call = CallOptions {
             caller: gateway_caller(request.pattern()),
             idempotency_key: None,
             if_match: None,

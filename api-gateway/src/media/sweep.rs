@@ -14,11 +14,11 @@ use std::{
 
 use futures_util::TryStreamExt;
 use shared::{
-    amqp::rpc_client::{Call, RpcClient},
+    amqp::rpc_client::{CallOptions, RpcClient},
     id::{ImageId, Sku, Storefront},
     outcome::{Code, Failure},
     page::Page,
-    product::{ListImages, MAX_IMAGE_PAGE, ProductImageIds},
+    product::{ListImages, MAX_PRODUCTS_PER_IMAGE_PAGE, ProductImageIds},
     request::{Caller, Request, Role},
     trace_context::TraceContext,
 };
@@ -113,10 +113,10 @@ impl Sweeper {
         let mut cursor: Option<Sku> = None;
         loop {
             let request = Request::ListImages(ListImages {
-                limit: MAX_IMAGE_PAGE,
+                limit: MAX_PRODUCTS_PER_IMAGE_PAGE,
                 cursor: cursor.take(),
             });
-            let call = Call {
+            let call = CallOptions {
                 caller: sweep_caller(),
                 idempotency_key: None,
                 if_match: None,

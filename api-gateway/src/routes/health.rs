@@ -37,16 +37,16 @@ async fn live() -> Json<Value> {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> Response {
-    let broker_check = app.rpc.check();
+    let broker_check = app.rpc.check_broker();
     let worker_check = app.rpc.check_workers();
-    let mut faults = app.publisher.faults();
+    let mut unavailable_targets = app.publisher.unavailable_targets();
     // The gateway does not need these.
     for name in [EVENTS_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE] {
-        faults.remove(name);
+        unavailable_targets.remove(name);
     }
     let readiness = if app.stopping.is_cancelled() {
         "stopping"
-    } else if broker_check.is_ok() && worker_check.is_ok() && faults.is_empty() {
+    } else if broker_check.is_ok() && worker_check.is_ok() && unavailable_targets.is_empty() {
         "ready"
     } else {
         "not ready"
@@ -58,8 +58,8 @@ async fn ready(State(app): State<App>) -> Response {
     };
     let check_text = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
     let mut body = json!({"status": readiness, "broker": check_text(broker_check), "worker": check_text(worker_check)});
-    if !faults.is_empty() {
-        body["unavailable"] = json!(faults);
+    if !unavailable_targets.is_empty() {
+        body["unavailable"] = json!(unavailable_targets);
     }
     (status, Json(body)).into_response()
 }

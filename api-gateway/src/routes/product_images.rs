@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     id::{ImageId, Sku},
     outcome::{Code, Failure},
-    product::{OrderImages, Product, ProductImage},
+    product::{Product, ProductImage, ReorderImages},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
@@ -115,7 +115,7 @@ fn is_undecided(failure: &Failure) -> bool {
 /// Takes the ids of all photos of the product in the new order. Operators only.
 #[utoipa::path(put, path = "/v1/products/{sku}/images", operation_id = "order_images", tag = "products",
     params(("sku" = Sku, Path)),
-    request_body = OrderImages, responses((status = 200, body = Product)))]
+    request_body = ReorderImages, responses((status = 200, body = Product)))]
 async fn reorder_images(
     worker: WorkerClient,
     sku: Path<String>,

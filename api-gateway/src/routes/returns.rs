@@ -10,7 +10,7 @@ use axum::{
 use serde_json::Value;
 use shared::{
     id::{OrderId, ReturnId},
-    order::{CreateReturn, EndReturn, ReceiveReturn, Return},
+    order::{CreateReturn, ReceiveReturn, RejectOrCancelReturn, Return},
     outcome::Failure,
     page::Page,
 };
@@ -102,7 +102,7 @@ async fn approve(
 ///
 /// Refuses a requested return; its units can be returned with another one. Operators only.
 #[utoipa::path(post, path = "/v1/returns/{id}/reject", tag = "returns", params(("id" = ReturnId, Path)),
-    request_body = Option<EndReturn>, responses((status = 200, body = Return)))]
+    request_body = Option<RejectOrCancelReturn>, responses((status = 200, body = Return)))]
 async fn reject(
     worker: WorkerClient,
     return_id: Path<String>,
@@ -115,7 +115,7 @@ async fn reject(
 ///
 /// Withdraws a requested or approved return; its units can be returned with another one.
 #[utoipa::path(post, path = "/v1/returns/{id}/cancel", tag = "returns", params(("id" = ReturnId, Path)),
-    request_body = Option<EndReturn>, responses((status = 200, body = Return)))]
+    request_body = Option<RejectOrCancelReturn>, responses((status = 200, body = Return)))]
 async fn cancel(
     worker: WorkerClient,
     return_id: Path<String>,

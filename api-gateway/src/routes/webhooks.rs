@@ -17,7 +17,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 use shared::{
-    amqp::rpc_client::Call,
+    amqp::rpc_client::CallOptions,
     body,
     id::Storefront,
     outcome::{Code, Failure, RpcReply},
@@ -104,7 +104,7 @@ async fn forward_to_worker(
         request_id: context.request_id.as_str().to_owned(),
         trace_context: Some(context.trace.context().clone()),
     };
-    let call = Call {
+    let call = CallOptions {
         caller,
         idempotency_key: None,
         if_match: None,

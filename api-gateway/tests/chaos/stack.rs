@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Broker, Folder, Process, SHIPPER_SECRET, Store, Tables, send, wait_until},
+    harness::{Broker, Process, SHIPPER_SECRET, Store, Tables, TestFolder, send, wait_until},
     load::{AcknowledgedOrder, Load},
     proxy::Proxy,
     servers::{Cluster, Postgres},
@@ -72,7 +72,7 @@ pub(crate) struct Stack {
     /// The folder of the SQLite database.
     pub(crate) data_folder: PathBuf,
     /// Dropped last.
-    pub(crate) folder: Folder,
+    pub(crate) folder: TestFolder,
 }
 
 /// A currently unused port.
@@ -107,7 +107,7 @@ impl Findings {
 impl Stack {
     pub(crate) async fn start(kind: StoreKind, broker_kind: BrokerKind) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let data_folder = folder.join("data");
         fs::create_dir(&data_folder).unwrap();
         let (broker, cluster) = match broker_kind {

@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, run_worker, send, wait_until};
+use crate::harness::{System, has_shipping_label, run_worker, send, wait_until};
 
 /// Two products from two warehouses, with every part that an order can have. Total: 4,997 minor units.
 fn new_order(customer_id: &str) -> Value {
@@ -48,8 +48,10 @@ fn assert_amounts(order: &Value) {
 async fn start_shop(variables: &[(&str, &str)]) -> (System, String) {
     let system = System::start_with(variables).await;
     // Three units of A come from two warehouses.
-    system.set_stock("A", &[("east", 2), ("west", 1)]).await;
-    system.set_stock("B", &[("west", 50)]).await;
+    system
+        .create_product_with_stock("A", &[("east", 2), ("west", 1)])
+        .await;
+    system.create_product_with_stock("B", &[("west", 50)]).await;
     let customer_id = system.create_customer().await;
     (system, customer_id)
 }
@@ -100,7 +102,9 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
         .await
         .expect(202);
     let id = accepted_reply["id"].as_str().unwrap();
-    let order = system.wait_for_order(id, "announced", is_announced).await;
+    let order = system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     assert_amounts(&order);
 
     // The stock of an imported order, and so its warehouses, is assigned later.
@@ -116,7 +120,7 @@ async fn imported_and_asynchronous_orders_have_the_same_amounts() {
     wait_until("the imported order to have its stock", async || {
         let list = system.get("/v1/orders?external_id=ext-1").await.expect(200);
         imported_order = list["data"][0].clone();
-        is_announced(&imported_order)
+        has_shipping_label(&imported_order)
     })
     .await;
     assert_amounts(&imported_order);
@@ -128,7 +132,9 @@ async fn shipments_capture_shares_and_units_are_refunded_once() {
     let (system, customer_id) = start_shop(&[]).await;
     let order_reply = system.post("/v1/orders", new_order(&customer_id)).await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let shipment_or_refund_body = json!({"items": [{"sku": "A", "quantity": 1}]});
     system
@@ -202,7 +208,9 @@ async fn free_order_is_processed_at_once() {
     assert_eq!(created_order["status"], "processing");
     assert_eq!(created_order["payment"]["status"], "captured");
     let id = created_order["id"].as_str().unwrap();
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     let webhook_reply = system.send_webhook("m-1", "shipment.shipped", id).await;
     assert_eq!(webhook_reply.status, 200);
     system.wait_until_idle().await;

@@ -248,7 +248,7 @@ async fn order_whose_key_was_revoked_while_its_body_was_received_is_refused() {
 #[tokio::test]
 async fn known_keys_stay_valid_without_a_worker() {
     let mut system = System::with_admin(&[]).await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let key = system.create_storefront_key("eu").await;
     let secret = text_field(&key, "secret");
     system.api_key = Some(secret.clone());
@@ -306,7 +306,7 @@ async fn expired_key_is_refused_and_its_stream_ends() {
 #[tokio::test]
 async fn key_has_the_rights_of_its_role_and_storefront_only() {
     let mut system = System::with_admin(&[]).await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     for (body, pointer) in [
         (json!({"name": "a", "role": "storefront"}), "/storefront"),
         (
@@ -506,7 +506,7 @@ async fn events_of_keys_are_visible_to_admins_only() {
     send(system.request(Method::DELETE, &format!("/v1/api-keys/{key_id}")))
         .await
         .expect(204);
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     wait_until("the webhooks of the stock", async || {
         !receiver.received().is_empty()
     })
@@ -551,7 +551,7 @@ async fn events_of_keys_are_visible_to_admins_only() {
         .await
         .unwrap();
     system.create_storefront_key("us").await;
-    system.set_stock("B", &[]).await;
+    system.create_product_with_stock("B", &[]).await;
     let mut received_text = String::new();
     while !received_text.contains("event: product.created") {
         let chunk = stream.chunk().await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced, order_body};
+use crate::harness::{Reply, System, has_shipping_label, order_body};
 
 const MANUAL_APPROVAL: (&str, &str) = ("ORDER_APPROVAL", "manual");
 
@@ -31,7 +31,7 @@ async fn no_step_runs_before_an_order_is_approved() {
     ])
     .await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let (id, other_id) = (
@@ -62,7 +62,9 @@ async fn no_step_runs_before_an_order_is_approved() {
 
     system.api_key = Some("key-of-operator".to_owned());
     system.decide(&id, "approve").await.expect(200);
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     // A second approval changes nothing, and a rejection comes too late.
     system.decide(&id, "approve").await.expect(200);
     system
@@ -93,7 +95,9 @@ async fn no_step_runs_before_an_order_is_approved() {
 #[tokio::test]
 async fn approve_all_works_page_by_page() {
     let mut system = System::start_with(&[MANUAL_APPROVAL]).await;
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let order_ids = join_all((0..450).map(|_| system.create_order_for(&customer_id))).await;
     for invalid_body in [
@@ -139,7 +143,9 @@ async fn approve_all_works_page_by_page() {
 #[tokio::test]
 async fn concurrent_approve_reject_and_cancel_have_one_winner() {
     let system = System::start_with(&[MANUAL_APPROVAL]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let order_ids = join_all((0..30).map(|_| system.create_order_for(&customer_id))).await;
     let decision_words = ["approve", "reject", "cancel", "approve", "reject"];

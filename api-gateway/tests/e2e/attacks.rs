@@ -57,7 +57,7 @@ async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     let mut system =
         System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let order_reply = system
@@ -241,14 +241,14 @@ async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
 #[tokio::test]
 async fn replayed_shipper_webhook_is_applied_once() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system
-        .wait_for_order(&id, "announced", crate::harness::is_announced)
+        .wait_for_order(&id, "announced", crate::harness::has_shipping_label)
         .await;
     let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                       "data": {"order_id": id}})
@@ -277,7 +277,7 @@ async fn replayed_shipper_webhook_is_applied_once() {
 #[tokio::test]
 async fn oversized_and_ambiguous_json_is_refused() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let items = r#"[{"sku": "A", "quantity": 1}]"#;
     let new_order = |more_fields: &str| {
@@ -369,7 +369,7 @@ async fn oversized_and_ambiguous_json_is_refused() {
 #[tokio::test]
 async fn sql_path_header_and_log_injection_has_no_effect() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let injected_sql = "Robert'); DROP TABLE customers; --";
     let body = json!({"name": injected_sql, "email": "o'brien\"@example.com"});
     let created_customer = system.post("/v1/customers", body).await.expect(201);

@@ -24,7 +24,7 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     let set_api_key = |system: &mut System, key: &str| system.api_key = Some(key.to_owned());
     set_api_key(&mut system, "key-of-operator");
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     set_api_key(&mut system, "key-of-eu");
     let customer_id = system.create_customer().await;
     let created_order = system
@@ -93,7 +93,7 @@ async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
 async fn only_operators_can_change_the_catalogue() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     system.get("/v1/products/A").await.expect(200);
     let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});

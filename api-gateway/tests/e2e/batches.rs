@@ -7,7 +7,7 @@ use crate::harness::{System, Tables, order_body, run_script, wait_until};
 #[tokio::test]
 async fn each_request_of_a_batch_is_answered_independently() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let script_output = run_script("foreign.py", &["batch", &system.broker.url(), &customer_id]);
     assert!(script_output.contains("batched"), "{script_output}");
@@ -22,7 +22,7 @@ async fn each_request_of_a_batch_is_answered_independently() {
 #[tokio::test]
 async fn orders_read_in_one_query_are_answered_independently() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for _ in 0..3 {
@@ -49,7 +49,9 @@ async fn orders_read_in_one_query_are_answered_independently() {
 #[tokio::test]
 async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let script_output = run_script(
         "foreign.py",

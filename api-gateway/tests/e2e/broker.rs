@@ -11,7 +11,9 @@ use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::harness::{System, is_announced, order_body, order_body_with_method, send, wait_until};
+use crate::harness::{
+    System, has_shipping_label, order_body, order_body_with_method, send, wait_until,
+};
 
 /// Acknowledged orders, and the number of calls that were answered 503 or 504.
 #[derive(Default)]
@@ -66,7 +68,9 @@ async fn assert_survives(
     system: &mut System,
     inject_faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),
 ) {
-    system.set_stock("A", &[("main", 1_000_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000_000)])
+        .await;
     let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
     let (is_over, call_count) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -155,7 +159,7 @@ async fn broker_data_loss_loses_no_order() {
 #[tokio::test]
 async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
     let mut system = System::start_with_own_broker(&[]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     system.broker.kill();
     wait_until("the gateway to notice the outage", async || {
@@ -221,7 +225,9 @@ fn has_exchange(system: &System, exchange_name: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn deleted_queues_and_exchanges_are_declared_again() {
     let system = System::start_with_own_broker(&[]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let new_order = order_body_with_method(&system.create_customer().await, "A", 1, "pm_ok");
     for queue in [
         "order-worker-queue",
@@ -236,9 +242,9 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
             reply.status == 201
         })
         .await;
-        let is_announced = crate::harness::is_announced;
+        let has_shipping_label = crate::harness::has_shipping_label;
         system
-            .wait_for_order(&order_id.unwrap(), "announced", is_announced)
+            .wait_for_order(&order_id.unwrap(), "announced", has_shipping_label)
             .await;
     }
     for exchange in ["order-events", "order-dead-letter-exchange"] {
@@ -305,7 +311,7 @@ async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions()
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
     let system = System::start_with_own_broker(&[]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let run_rabbitmqctl = |arguments: &[&str]| system.broker.run_rabbitmqctl(arguments);
     // Without a running member the queue has no leader, as after the loss of a node.
     let queue_member = r#"{list_to_atom("%2F_order-worker-queue"), node()}"#;
@@ -325,7 +331,9 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
         "eval",
         &format!("ra:restart_server(quorum_queues, {queue_member})."),
     ]);
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     wait_until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;
         readiness.is_some_and(|(status, _)| status == 200)
@@ -337,7 +345,9 @@ async fn worker_is_not_ready_while_the_step_queue_refuses_messages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_had_a_new_leader() {
     let system = System::start_with_own_broker(&[]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     // As between the loss of the leader's node and the election of another leader: the queue's record names a
     // node that is down, and the next message is the first one on its channel. The record is corrected by the
@@ -368,7 +378,7 @@ async fn steps_are_sent_although_the_channel_was_opened_before_the_step_queue_ha
     })
     .await;
     system
-        .wait_for_order(&order_id, "announced", is_announced)
+        .wait_for_order(&order_id, "announced", has_shipping_label)
         .await;
     wait_until("the worker to be ready", async || {
         let readiness = system.worker_readiness().await;

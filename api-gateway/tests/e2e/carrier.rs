@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Notify};
 
 use crate::harness::{
-    Peer, System, is_announced, order_body, run_script_with_input, run_worker, send, wait_until,
+    PythonProgram, System, has_shipping_label, order_body, run_script_with_input, run_worker, send,
+    wait_until,
 };
 
 /// Signs the requests to the carrier.
@@ -98,7 +99,9 @@ impl Carrier {
             ("CARRIER_SECRET", CARRIER_SECRET),
         ])
         .await;
-        system.set_stock("A", &[("main", 100)]).await;
+        system
+            .create_product_with_stock("A", &[("main", 100)])
+            .await;
         (carrier, system)
     }
 
@@ -223,7 +226,7 @@ async fn wait_until_labelled(system: &System, id: &str) -> Value {
             .await
             .expect(200);
         let order_reply = system.get(&format!("/v1/orders/{id}")).await;
-        is_announced(&order_reply.expect(200))
+        has_shipping_label(&order_reply.expect(200))
     })
     .await;
     system.get(&format!("/v1/orders/{id}")).await.expect(200)
@@ -248,7 +251,9 @@ async fn wait_for_dead_letter(system: &System, id: &str) -> Value {
 async fn label_is_requested_with_a_signature_and_erased_with_the_customer() {
     let (carrier, system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
-    let order = system.wait_for_order(&id, "labelled", is_announced).await;
+    let order = system
+        .wait_for_order(&id, "labelled", has_shipping_label)
+        .await;
     let shipment = &order["shipments"][0];
     assert_eq!(
         [&shipment["carrier"], &shipment["tracking_number"]],
@@ -400,7 +405,7 @@ async fn refused_label_is_a_dead_letter_with_the_carriers_message() {
     let redrive_path = format!("{}/redrive", dead_letter_path(&first_id));
     system.post(&redrive_path, json!({})).await.expect(200);
     system
-        .wait_for_order(&first_id, "labelled", is_announced)
+        .wait_for_order(&first_id, "labelled", has_shipping_label)
         .await;
 
     // The other one is shipped by other means. Its label is cancelled, should there be one.
@@ -432,7 +437,7 @@ async fn cancellation_that_overtakes_its_request_leaves_no_label() {
     .await;
     let labelled_id = create_order(&system).await;
     let order = system
-        .wait_for_order(&labelled_id, "labelled", is_announced)
+        .wait_for_order(&labelled_id, "labelled", has_shipping_label)
         .await;
     for id in [&id_awaiting_label, &labelled_id] {
         let cancel_path = format!("/v1/orders/{id}/cancel");
@@ -470,7 +475,9 @@ async fn cancellation_that_overtakes_its_request_leaves_no_label() {
 async fn refused_cancellation_is_a_dead_letter() {
     let (carrier, system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
-    system.wait_for_order(&id, "labelled", is_announced).await;
+    system
+        .wait_for_order(&id, "labelled", has_shipping_label)
+        .await;
     carrier.state.lock().unwrap().has_goods = true;
     let cancel_path = format!("/v1/orders/{id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);
@@ -502,7 +509,9 @@ async fn worker_killed_before_it_stores_the_label_gets_the_same_label_again() {
     })
     .await;
     system.worker = system.spawn_replacement_worker();
-    let order = system.wait_for_order(&id, "labelled", is_announced).await;
+    let order = system
+        .wait_for_order(&id, "labelled", has_shipping_label)
+        .await;
     let requests = carrier.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(
@@ -527,7 +536,7 @@ async fn silent_carrier_times_out_and_delays_no_other_steps() {
     // Other steps are executed meanwhile.
     let third_id = create_order(&system).await;
     system
-        .wait_for_order(&third_id, "labelled", is_announced)
+        .wait_for_order(&third_id, "labelled", has_shipping_label)
         .await;
     for id in [&first_id, &second_id] {
         assert!(
@@ -548,7 +557,9 @@ async fn silent_carrier_times_out_and_delays_no_other_steps() {
 async fn labels_of_the_previous_carrier_are_still_cancelled() {
     let (carrier, mut system) = Carrier::with_system(&[]).await;
     let id = create_order(&system).await;
-    system.wait_for_order(&id, "labelled", is_announced).await;
+    system
+        .wait_for_order(&id, "labelled", has_shipping_label)
+        .await;
     system.worker.terminate();
     system.set_variable("CARRIER", Some("manual"));
     system.restart_worker().await;
@@ -558,7 +569,7 @@ async fn labels_of_the_previous_carrier_are_still_cancelled() {
     assert_eq!(carrier.valid_labels(), 0);
     let later_id = create_order(&system).await;
     let order = system
-        .wait_for_order(&later_id, "labelled", is_announced)
+        .wait_for_order(&later_id, "labelled", has_shipping_label)
         .await;
     assert_eq!(order["shipments"][0]["carrier"], "sandbox");
     system.assert_verified();
@@ -569,7 +580,7 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     let mut system = System::start().await;
     let document_path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CARRIER.md");
     let labels_path = system.folder.join("labels.db");
-    let adapter_process = Peer::start(
+    let adapter_process = PythonProgram::start(
         "carrier_adapter.py",
         &[
             document_path.to_str().unwrap(),
@@ -588,10 +599,10 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
         system.set_variable(name, Some(value));
     }
     system.restart_worker().await;
-    system.set_stock("A", &[("main", 9)]).await;
+    system.create_product_with_stock("A", &[("main", 9)]).await;
     let (shipped_id, cancelled_id) = (create_order(&system).await, create_order(&system).await);
     let order = system
-        .wait_for_order(&shipped_id, "labelled", is_announced)
+        .wait_for_order(&shipped_id, "labelled", has_shipping_label)
         .await;
     let shipment = &order["shipments"][0];
     assert_eq!(shipment["carrier"], "Example Post");
@@ -611,7 +622,7 @@ async fn adapter_of_the_documentation_creates_and_cancels_labels() {
     assert!(tracking_url.ends_with(tracking_number), "{tracking_url}");
 
     system
-        .wait_for_order(&cancelled_id, "labelled", is_announced)
+        .wait_for_order(&cancelled_id, "labelled", has_shipping_label)
         .await;
     let cancel_path = format!("/v1/orders/{cancelled_id}/cancel");
     system.post(&cancel_path, json!({})).await.expect(200);

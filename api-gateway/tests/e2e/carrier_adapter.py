@@ -5,9 +5,9 @@ import os
 import sys
 from http.server import HTTPServer
 
-import peer
+import python_program
 
-peer.end_with_parent()
+python_program.end_with_parent()
 document, os.environ["CARRIER_SECRET"], os.environ["LABELS"] = sys.argv[1:]
 os.environ["PORT"] = "0"
 serve_forever = HTTPServer.serve_forever

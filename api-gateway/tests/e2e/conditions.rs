@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
     harness::{
-        Receiver, Reply, System, is_announced, order_body, order_body_with_method, run_script,
-        send, wait_until,
+        Receiver, Reply, System, has_shipping_label, order_body, order_body_with_method,
+        run_script, send, wait_until,
     },
     photos::jpeg,
     retries::orders_with_failing_payments,
@@ -69,7 +69,7 @@ impl Systems {
             ("MAIL_FROM", "orders@shop.example"),
         ])
         .await;
-        shop.set_stock("A", &[("main", 1000)]).await;
+        shop.create_product_with_stock("A", &[("main", 1000)]).await;
         let (failing_system, _, ids) = orders_with_failing_payments(1).await;
         wait_until("a failed step", async || {
             let retries = failing_system.get("/v1/retries").await.expect(200);
@@ -140,7 +140,7 @@ impl Systems {
         let approve_path = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve_path, json!({})).await.expect(200);
         self.shop
-            .wait_for_order(&id, "announced", is_announced)
+            .wait_for_order(&id, "announced", has_shipping_label)
             .await;
         id
     }
@@ -164,7 +164,7 @@ impl Systems {
         let approve_path = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve_path, json!({})).await.expect(200);
         self.shop
-            .wait_for_order(&id, "announced", is_announced)
+            .wait_for_order(&id, "announced", has_shipping_label)
             .await;
         let shipments_path = format!("/v1/orders/{id}/shipments");
         let shipment_of_one_unit = json!({"items": [{"sku": "A", "quantity": 1}]});
@@ -206,7 +206,7 @@ impl Systems {
             .shop
             .create_endpoint(&self.receiver.url("/hook"), &["product.*"])
             .await;
-        self.shop.set_stock("D", &[]).await;
+        self.shop.create_product_with_stock("D", &[]).await;
         let delivery = self
             .shop
             .wait_for_delivery(&endpoint, |delivery| delivery["status"] == "succeeded")
@@ -322,13 +322,13 @@ impl Systems {
             "PUT /v1/products/{sku}" => product_case("").with_body(json!({"price": 1100})),
             "PATCH /v1/products/{sku}" => product_case("").with_body(json!({"price": 1200})),
             "DELETE /v1/products/{sku}" => {
-                self.shop.set_stock("OLD", &[]).await;
+                self.shop.create_product_with_stock("OLD", &[]).await;
                 TestCase::with_path("/v1/products/OLD".to_owned())
                     .with_watched_path("/v1/products/OLD".to_owned())
             }
             "POST /v1/products/{sku}/images" => product_case("/images"),
             "PUT /v1/products/{sku}/images" => {
-                self.shop.set_stock("B", &[]).await;
+                self.shop.create_product_with_stock("B", &[]).await;
                 let first_photo = self.shop.add_photo("B").await;
                 let second_photo = self.shop.add_photo("B").await;
                 TestCase::with_path("/v1/products/B/images".to_owned())

@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Output};
 
 use shared::config::documented_variables;
 
-use crate::harness::{Folder, Process, System, WORKER};
+use crate::harness::{Process, System, TestFolder, WORKER};
 
 fn start_program(program_name: &str, variables: &[(&str, &str)]) -> (bool, String) {
     let output = run_program(program_name, &[], variables);
@@ -84,7 +84,7 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
 
 #[test]
 fn check_config_validates_without_starting() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let database_url = format!("sqlite://{}/orders.db", folder.join("none").display());
     for (program_name, invalid_value) in [
         ("order-worker", ("EVENTS_KEPT_DAYS", "1")),

@@ -61,7 +61,7 @@ async fn console_creates_finds_and_revokes_keys() {
 async fn console_shows_why_steps_failed_and_redrives_them() {
     let system = System::start().await;
     for sku in ["A", "B", "C"] {
-        system.set_stock(sku, &[("main", 5)]).await;
+        system.create_product_with_stock(sku, &[("main", 5)]).await;
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
     let scenario_run = start_scenario(&system, "stuck", &[]);

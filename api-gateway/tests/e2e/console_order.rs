@@ -30,7 +30,7 @@ async fn order_is_shipped_in_parts() {
 async fn failed_step_is_fixed_on_the_page_of_its_order() {
     let system = System::start().await;
     for sku in ["A", "B"] {
-        system.set_stock(sku, &[("main", 5)]).await;
+        system.create_product_with_stock(sku, &[("main", 5)]).await;
         order_with_failed_capture(&system, sku).await;
     }
     let scenario_run = start_script(SCRIPT, &system, "fix", &[]);

@@ -5,7 +5,7 @@ use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Reply, System, is_announced, order_body, order_body_with_method, send, wait_until,
+    Reply, System, has_shipping_label, order_body, order_body_with_method, send, wait_until,
 };
 
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -23,7 +23,7 @@ async fn if_match(request: RequestBuilder, entity_tag: &str) -> Reply {
 #[tokio::test]
 async fn if_match_refuses_changes_to_another_version() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let new_order = order_body_with_method(&customer_id, "A", 1, "pm_slow");
     let order_reply = system.post("/v1/orders", new_order).await;
@@ -82,7 +82,7 @@ async fn if_match_refuses_changes_to_another_version() {
 #[tokio::test]
 async fn if_match_applies_to_products_and_customers() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let product_reply = system.get("/v1/products/A").await;
     let entity_tag = header_text(&product_reply.headers, "etag").to_owned();
     let customer_id = system.create_customer().await;
@@ -119,7 +119,7 @@ async fn if_match_applies_to_products_and_customers() {
 #[tokio::test]
 async fn prefer_wait_returns_the_result_of_the_payment() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let create_with_preference = async |payment_method: &str, preference: &str| {
         let new_order = order_body_with_method(&customer_id, "A", 1, payment_method);
@@ -151,7 +151,7 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
 #[tokio::test]
 async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     for (payment_method, status) in [("pm_ok", "processing"), ("pm_declined", "cancelled")] {
         let new_order = order_body_with_method(&customer_id, "A", 1, payment_method);
@@ -190,7 +190,7 @@ async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
 #[tokio::test]
 async fn lists_have_next_links_and_resources_support_head_and_options() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     for _ in 0..3 {
         let order_reply = system
@@ -271,13 +271,15 @@ async fn responses_have_request_ids_and_security_headers() {
 #[tokio::test]
 async fn large_responses_are_compressed_if_the_client_accepts_it() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let order_path = format!("/v1/orders/{id}");
     let get_headers = async |path: &str, accepted_encodings: &[&str]| {
         let request = accepted_encodings
@@ -379,7 +381,7 @@ async fn rate_limited_requests_get_429_with_retry_after() {
 #[tokio::test]
 async fn concurrent_requests_with_one_key_create_one_order() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 50)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
     let customer_id = system.create_customer().await;
     let new_order = order_body(&customer_id, "A", 1);
     let create_order = || {
@@ -394,7 +396,7 @@ async fn concurrent_requests_with_one_key_create_one_order() {
     order_ids.dedup();
     assert_eq!(order_ids.len(), 1, "{order_ids:?}");
     system
-        .wait_for_order(&order_ids[0], "announced", is_announced)
+        .wait_for_order(&order_ids[0], "announced", has_shipping_label)
         .await;
     assert_eq!(system.stock_level("A").await, (50, 1));
 }
@@ -454,7 +456,7 @@ async fn null_in_a_patch_removes_optional_fields() {
 #[tokio::test]
 async fn every_list_refuses_an_invalid_cursor() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let id = system.create_any_order().await;
     let document = system.get("/openapi.json").await.expect(200);
     let mut list_count = 0;
@@ -507,7 +509,7 @@ async fn every_list_refuses_an_invalid_cursor() {
     assert!(list_count >= 8, "{list_count}");
     // A valid cursor continues the list, also after a SKU that is a prefix of others.
     for sku in ["A-1", "A.1", "B"] {
-        system.set_stock(sku, &[]).await;
+        system.create_product_with_stock(sku, &[]).await;
     }
     let (mut seen_skus, mut path) = (Vec::new(), "/v1/products?limit=1".to_owned());
     loop {
@@ -551,7 +553,7 @@ impl System {
 #[tokio::test]
 async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let path = format!("/v1/customers/{}", system.create_customer().await);
     let full_reply = system.get(&path).await;
     let entity_tag = header_text(&full_reply.headers, "etag").to_owned();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
-    harness::{CannedResponse, Receiver, System, is_announced, order_body, send, wait_until},
+    harness::{CannedResponse, Receiver, System, has_shipping_label, order_body, send, wait_until},
 };
 
 /// Longer than the delivery timeout.
@@ -19,7 +19,9 @@ const ATTEMPTS_AT_ONCE: usize = 8;
 #[tokio::test]
 async fn slow_and_endless_endpoints_do_not_block_others() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let slow_receiver = Receiver::with_responses(vec![SILENT_FOR_MINUTES]).await;
     let endless_receiver = Receiver::with_responses(vec![CannedResponse::Endless]).await;
     let good_receiver = Receiver::start().await;
@@ -42,7 +44,7 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
     .await;
     for order_id in order_ids {
         system
-            .wait_for_order(&order_id, "announced", is_announced)
+            .wait_for_order(&order_id, "announced", has_shipping_label)
             .await;
     }
     // The delivery succeeds by its status; the body is not awaited.
@@ -56,7 +58,9 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
 #[tokio::test]
 async fn many_silent_endpoints_do_not_block_others() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let silent_receiver = Receiver::with_responses(vec![SILENT_FOR_MINUTES]).await;
     let mut silent_endpoint_ids = Vec::new();
     for _ in 0..24 {
@@ -90,7 +94,9 @@ async fn many_silent_endpoints_do_not_block_others() {
 #[tokio::test]
 async fn a_hundred_endpoints_get_each_event_once() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let receiver = Receiver::start().await;
     let mut endpoint_ids = Vec::new();
     for _ in 0..100 {
@@ -119,7 +125,9 @@ async fn a_hundred_endpoints_get_each_event_once() {
 #[tokio::test]
 async fn deliveries_are_sent_while_more_are_created() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS, ("DEBUG_API", "1")]).await;
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let receiver = Receiver::start().await;
     for _ in 0..100 {
@@ -146,7 +154,9 @@ async fn deliveries_are_sent_while_more_are_created() {
 #[tokio::test]
 async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let slow_receiver =
         Receiver::with_responses(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
     let mut endpoint_ids = Vec::new();
@@ -189,7 +199,9 @@ async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
 #[tokio::test]
 async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let (broken_receiver, good_receiver) = (
         Receiver::with_responses(vec![CannedResponse::Status(500)]).await,
@@ -232,7 +244,9 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
 #[tokio::test]
 async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let broken_receiver = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
     let (endpoint_id, _) = system

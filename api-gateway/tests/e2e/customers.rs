@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::{
     auth::API_KEYS,
-    harness::{Reply, System, Tables, WORKER, is_announced, order_body, send, wait_until},
+    harness::{Reply, System, Tables, WORKER, has_shipping_label, order_body, send, wait_until},
     upgrade::wait_until_ready,
 };
 
 #[tokio::test]
 async fn orders_for_unknown_or_blocked_customers_are_refused() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
     let assert_order_refused = async |customer_id: &str| {
@@ -80,7 +80,7 @@ async fn customers_are_listed_newest_first() {
 #[tokio::test]
 async fn only_verified_customers_can_order_if_verification_is_required() {
     let system = System::start_with(&[("CUSTOMER_VERIFICATION", "required")]).await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let problem = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -122,7 +122,7 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         "555 0199",
     ];
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let new_customer = json!({
         "name": "Ada Lovelace", "email": "ada@lovelace.example", "phone": "+44 555 0199",
         "addresses": [{"name": "Ada Lovelace", "line1": "St James's Square"}],
@@ -149,7 +149,11 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
     };
     let (delivered_id, cancelled_id) = (place_order().await, place_order().await);
     system
-        .wait_for_order(&delivered_id, "announced", crate::harness::is_announced)
+        .wait_for_order(
+            &delivered_id,
+            "announced",
+            crate::harness::has_shipping_label,
+        )
         .await;
     for order_id in [&delivered_id, &cancelled_id] {
         let order_patch = json!({"shipping_address": {"line1": "Trafalgar Square"}, "note": "the engine jammed",
@@ -322,7 +326,7 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
         // SQLite has one worker.
         return;
     }
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -543,7 +547,7 @@ async fn invalid_changes_of_a_customer_are_refused_with_the_field() {
 async fn storefronts_change_and_find_their_own_customers_only() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let customer_path = format!("/v1/customers/{customer_id}");
@@ -662,8 +666,8 @@ async fn customers_are_found_by_the_beginning_of_name_or_email_in_any_case() {
 #[tokio::test]
 async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 50)]).await;
-    system.set_stock("B", &[("main", 50)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
+    system.create_product_with_stock("B", &[("main", 50)]).await;
     let new_customer = json!({"name": "Ada Lovelace", "email": "countess@example.com"});
     let ada_customer = system.post("/v1/customers", new_customer).await.expect(201);
     let ada_id = ada_customer["id"].as_str().unwrap();
@@ -686,7 +690,7 @@ async fn orders_are_found_by_number_external_id_customer_and_tracking_number() {
     assert_eq!(send(import_request).await.expect(200)["accepted"], 1);
     let imported_ids = listed_ids(&system, "/v1/orders?external_id=Web-77").await;
     system
-        .wait_for_order(&order_ids[0], "announced", is_announced)
+        .wait_for_order(&order_ids[0], "announced", has_shipping_label)
         .await;
     let shipment_body = json!({"carrier": "DHL", "tracking_number": "JD0146 00/AB"});
     let path = format!("/v1/orders/{}/shipments", order_ids[0]);
@@ -761,7 +765,9 @@ const MATCHING_CUSTOMERS: usize = 250;
 #[tokio::test]
 async fn search_that_many_customers_match_returns_all_of_their_orders() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let mut order_ids = Vec::new();
     for customer_number in 0..MATCHING_CUSTOMERS {
         let new_customer =

@@ -11,7 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Process, Store, System, Tables, WORKER, is_announced, order_body, setting, wait_until,
+    Process, Store, System, Tables, TestFolder, WORKER, has_shipping_label, order_body, setting,
+    wait_until,
 };
 
 /// A server for one test, prepared, started and removed by scripts/lib.sh.
@@ -142,7 +143,7 @@ const NO_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
 
 #[tokio::test]
 async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     let mut server = None;
     let mut write_lock = None;
@@ -193,7 +194,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
 
 #[tokio::test]
 async fn gateway_started_before_its_broker_stays_alive_and_is_not_ready() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let variables = variables("", NO_BROKER);
     let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
     wait_until_alive(&gateway, "address").await;
@@ -237,7 +238,7 @@ fn read_setting(url: &str, setting_name: &str) -> String {
 
 /// Checks that workers behind `PgBouncer` migrate an empty database and deliver orders.
 async fn assert_works_behind_pgbouncer(pool_mode: &str) {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     let Store::Postgres { database_name, .. } = store.clone() else {
         return;
@@ -268,7 +269,9 @@ async fn assert_works_behind_pgbouncer(pool_mode: &str) {
     system.restart_worker().await;
     let second_worker = system.spawn_replacement_worker();
 
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let create_orders = (0..40).map(async |_| {
         let order_reply = system
@@ -279,7 +282,7 @@ async fn assert_works_behind_pgbouncer(pool_mode: &str) {
     let order_ids = futures_util::future::join_all(create_orders).await;
     for order_id in &order_ids {
         system
-            .wait_for_order(order_id, "announced", is_announced)
+            .wait_for_order(order_id, "announced", has_shipping_label)
             .await;
     }
     let cancel_path = format!("/v1/orders/{}/cancel", order_ids[0]);
@@ -319,7 +322,7 @@ async fn workers_process_orders_behind_pgbouncer_in_transaction_mode() {
 
 #[tokio::test]
 async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     let Store::Postgres { database_name, .. } = store.clone() else {
         return;
@@ -345,7 +348,7 @@ async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
 #[tokio::test]
 async fn unread_export_holds_no_transaction() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let lines = vec![order_body(&customer_id, "A", 1); 700];
     let import_report = system.import(&lines, None).await.expect(200);

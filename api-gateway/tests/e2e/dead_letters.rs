@@ -3,7 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{System, Tables, is_announced, order_body, run_script, send, wait_until};
+use crate::harness::{
+    System, Tables, has_shipping_label, order_body, run_script, send, wait_until,
+};
 
 async fn list_dead_letters(system: &System) -> Vec<Value> {
     let page = system.get("/v1/dead-letters?limit=200").await.expect(200);
@@ -18,7 +20,9 @@ pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> Str
         .await
         .expect(201);
     let id = created_order["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     set_ledger_status(system, &id, "voided");
     system
         .send_webhook(&format!("m-{id}"), "shipment.delivered", &id)
@@ -45,7 +49,7 @@ fn set_ledger_status(system: &System, order_id: &str, status: &str) {
 #[tokio::test]
 async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let id = order_with_failed_capture(&system, "A").await;
     let letters_before = list_dead_letters(&system).await;
     assert_eq!(letters_before.len(), 1, "{letters_before:?}");
@@ -114,7 +118,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
 #[tokio::test]
 async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_items() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let order_id = order_with_failed_capture(&system, "A").await;
     let id = order_with_failed_capture(&system, "A").await;
     system.assert_verified();
@@ -163,14 +167,16 @@ async fn announced_order(system: &System, quantity: u32) -> String {
         .await
         .expect(201);
     let id = created_order["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     id
 }
 
 #[tokio::test]
 async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = announced_order(&system, 10).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let partial_shipment = json!({"items": [{"sku": "A", "quantity": 4}]});
@@ -223,7 +229,7 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
 #[tokio::test]
 async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = announced_order(&system, 10).await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let partial_shipment = json!({"items": [{"sku": "A", "quantity": 4}]});
@@ -257,13 +263,15 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
 #[tokio::test]
 async fn returned_order_can_be_deleted_and_its_customer_erased() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 2))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let customer_path = format!("/v1/customers/{customer_id}");
     for (index, event_type) in ["shipment.shipped", "shipment.returned"].iter().enumerate() {
         let webhook_reply = system
@@ -296,7 +304,7 @@ async fn rejected_messages_are_archived_unchanged() {
     let system = System::start_with(&[("API_KEYS", "operator=operator-key;storefront=shop-key-1")]);
     let mut system = system.await;
     system.api_key = Some("operator-key".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let script_output = run_script(
         "foreign.py",
@@ -463,7 +471,7 @@ async fn all_dead_steps_can_be_redriven_at_once() {
     let system = System::start().await;
     let mut order_ids = Vec::new();
     for sku in ["A", "B", "C"] {
-        system.set_stock(sku, &[("main", 5)]).await;
+        system.create_product_with_stock(sku, &[("main", 5)]).await;
         order_ids.push(order_with_failed_capture(&system, sku).await);
     }
     for id in &order_ids {

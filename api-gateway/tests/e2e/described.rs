@@ -12,7 +12,9 @@ async fn start_system() -> System {
     let keys = format!("admin={ADMIN_KEY};storefront@eu=key-of-a-storefront");
     let mut system = System::start_with(&[("API_KEYS", &keys)]).await;
     system.api_key = Some(ADMIN_KEY.to_owned());
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     system
 }
 

@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{
-    Process, Reply, System, is_announced, order_body_with_method, run_worker, send, wait_until,
+    Process, Reply, System, has_shipping_label, order_body_with_method, run_worker, send,
+    wait_until,
 };
 
 /// A system with 50 units of A and B, at 1,000 each.
 async fn start_shop(variables: &[(&str, &str)]) -> System {
     let system = System::start_with(variables).await;
-    system.set_stock("A", &[("main", 50)]).await;
-    system.set_stock("B", &[("west", 50)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
+    system.create_product_with_stock("B", &[("west", 50)]).await;
     system
 }
 
@@ -25,7 +26,8 @@ impl System {
         let new_order = order_body_with_method(&customer_id, "A", 3, "pm_ok");
         let created_order = self.post("/v1/orders", new_order).await.expect(201);
         let id = created_order["id"].as_str().unwrap().to_owned();
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         id
     }
 }
@@ -184,7 +186,7 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let new_order = order_body_with_method(&customer_id, "A", 2, "pm_ok");
@@ -246,7 +248,9 @@ async fn storefronts_edit_their_own_orders_by_the_rules_of_new_ones() {
         .post(&format!("/v1/orders/{id}/approve"), json!({}))
         .await
         .expect(200);
-    let order = system.wait_for_order(id, "announced", is_announced).await;
+    let order = system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     assert_eq!(order["payment"]["authorized"], 3);
     system.assert_verified();
 }

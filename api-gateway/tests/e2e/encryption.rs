@@ -86,7 +86,7 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
         system.endpoint_under_key(&url, "k-2").await,
         second_endpoint
     );
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     wait_until_signed_with(&receiver, &secrets).await;
     let encrypted_with_old_key = system.store.all_rows("webhook_endpoints");
 
@@ -114,7 +114,7 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
     );
     let rotated_endpoint = system.post(&rotate_path, json!({})).await.expect(200);
     let rotated_secret = rotated_endpoint["secret"].as_str().unwrap();
-    system.set_stock("B", &[]).await;
+    system.create_product_with_stock("B", &[]).await;
     wait_until_signed_with(&receiver, &[rotated_secret, &second_secret]).await;
     let stored_text = system.dump_all_tables();
     assert!(!stored_text.contains(rotated_secret) && !stored_text.contains("whsec_"));
@@ -127,7 +127,7 @@ async fn webhook_secrets_are_encrypted_rotated_and_decrypted_and_keep_signing() 
     assert!(system.dump_all_tables().contains(rotated_secret));
     assert!(!system.encrypt(&[]).status.success());
     system.restart_with_keys(None, None).await;
-    system.set_stock("C", &[]).await;
+    system.create_product_with_stock("C", &[]).await;
     wait_until("the last webhooks", async || {
         let received_requests = receiver.received();
         let is_of_product = |body: &[u8]| String::from_utf8_lossy(body).contains("\"C\"");
@@ -165,7 +165,7 @@ async fn worker_with_a_wrong_or_missing_key_refuses_to_start_and_nothing_is_lost
     }
     system.set_variable("ENCRYPTION_KEY", Some(OLD_KEY));
     system.restart_worker().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     wait_until_signed_with(&receiver, &[secret]).await;
     assert_eq!(
         system.endpoint_under_key(&receiver.url("/"), "k-1").await,

@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use crate::harness::{
-    CannedResponse, Receiver, System, Tables, is_announced, order_body, send, setting, wait_until,
+    CannedResponse, Receiver, System, Tables, has_shipping_label, order_body, send, setting,
+    wait_until,
 };
 
 pub(crate) const ALLOW_PRIVATE_URLS: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
@@ -128,7 +129,7 @@ fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
 #[tokio::test]
 async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint_id, secret) = system
         .create_endpoint(&receiver.url("/hook"), &["order.*"])
@@ -143,7 +144,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
         .unwrap();
     let order_id = system.create_order().await;
     system
-        .wait_for_order(&order_id, "announced", is_announced)
+        .wait_for_order(&order_id, "announced", has_shipping_label)
         .await;
     wait_until("both webhooks", async || receiver.received().len() == 2).await;
 
@@ -214,7 +215,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
 #[tokio::test]
 async fn failed_delivery_is_retried_and_lists_its_attempts() {
     let mut system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with_responses(vec![
         CannedResponse::Status(500),
         CannedResponse::Status(204),
@@ -272,7 +273,7 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
 #[tokio::test]
 async fn delivery_of_a_deleted_event_fails_without_retry() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
@@ -328,7 +329,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
 #[tokio::test]
 async fn endpoint_answering_410_is_disabled_with_an_event() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with_responses(vec![CannedResponse::Status(410)]).await;
     let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
@@ -389,7 +390,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
 #[tokio::test]
 async fn endpoint_gets_events_after_a_demo_reset() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS, ("DEMO", "1")]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     system
         .create_endpoint(&receiver.url("/"), &["order.created"])
@@ -411,7 +412,7 @@ async fn endpoint_gets_events_after_a_demo_reset() {
 #[tokio::test]
 async fn both_secrets_sign_during_a_rotation() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let (endpoint_id, old_secret) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])
@@ -504,7 +505,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
             .expect(200)["storefront"],
         Value::Null
     );
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     for storefront in ["us", "eu"] {
         system.api_key = Some(format!("key-of-{storefront}"));
         system.create_order().await;
@@ -526,7 +527,7 @@ async fn endpoints_are_visible_only_to_their_owner() {
 #[tokio::test]
 async fn webhooks_are_sent_only_to_public_addresses() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
     let port = receiver.port();
     for url in [
@@ -566,7 +567,7 @@ async fn webhooks_are_sent_only_to_public_addresses() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let redirect_target_receiver = Receiver::start().await;
     let redirecting_receiver = Receiver::with_responses(vec![CannedResponse::Redirect(
         redirect_target_receiver.url("/secret"),
@@ -587,7 +588,7 @@ async fn redirects_are_not_followed() {
 #[tokio::test]
 async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let stalled_receiver = Receiver::with_responses(vec![CannedResponse::Stalled]).await;
     let endless_receiver = Receiver::with_responses(vec![CannedResponse::Endless]).await;
     let busy_receiver =
@@ -624,7 +625,7 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
 #[tokio::test]
 async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let system = System::start_with(&[ALLOW_PRIVATE_URLS]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with_responses(vec![CannedResponse::Status(500)]).await;
     let (endpoint_id, _) = system
         .create_endpoint(&receiver.url("/"), &["order.created"])

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     harness::{
-        Receiver, System, is_announced, order_body_with_method, run_worker, send, wait_until,
+        Receiver, System, has_shipping_label, order_body_with_method, run_worker, send, wait_until,
     },
     life::age_events,
 };
@@ -63,7 +63,8 @@ impl System {
     /// An order that was edited at once and after an authorization, and whose third edit was declined.
     async fn create_edited_order(&self, customer_id: &str) -> String {
         let id = self.create_order_with_note(customer_id, "pm_ok").await;
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         let lower_edit = json!({"items": items_of("A", 1), "reason": "hopper-lowered"});
         self.edit_order(&id, lower_edit, 200).await;
         let higher_edit = json!({"items": items_of("A", 3), "payment_method": "pm_slow", "reason": "hopper-raised"});
@@ -82,7 +83,8 @@ impl System {
     /// A cancelled order with an edit that was cancelled, and one that was pending when the order was cancelled.
     async fn create_cancelled_order(&self, customer_id: &str) -> String {
         let id = self.create_order_with_note(customer_id, "pm_ok").await;
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         let pending_edit = |reason: &str| json!({"items": items_of("A", 3), "payment_method": "pm_slow", "reason": reason});
         self.edit_order(&id, pending_edit("hopper-withdrawn"), 202)
             .await;
@@ -223,7 +225,7 @@ fn assert_nothing_personal(texts: &[String]) {
 async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
     let receiver = Receiver::start().await;
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
-    system.set_stock("A", &[("main", 50)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
     let new_endpoint = json!({"url": receiver.url("/hook")});
     let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
     let endpoint_id = text_of(&endpoint_reply.expect(201)["id"]);
@@ -303,7 +305,7 @@ async fn texts_of_edits_returns_and_manual_payments_are_erased_everywhere() {
 #[tokio::test]
 async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 50)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
     let new_customer = json!({"name": "hopper-name", "email": "grace@hopper.example"});
     let customer = system.post("/v1/customers", new_customer).await.expect(201);
     let customer_id = text_of(&customer["id"]);
@@ -319,7 +321,7 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
     let new_return = json!({"items": items_of("A", 1)});
     let open_return = system.post(&path, new_return).await.expect(201);
     // The newest event is kept, so it is one of a product.
-    system.set_stock("B", &[("main", 1)]).await;
+    system.create_product_with_stock("B", &[("main", 1)]).await;
     age_events(&system, &id_with_open_return).await;
     let orders_before = system.list_orders().await;
     system.set_variable("EVENTS_KEPT_DAYS", Some("30"));
@@ -373,7 +375,7 @@ async fn events_of_edited_and_returned_orders_are_deleted_after_their_time() {
 #[tokio::test]
 async fn reset_leaves_no_rows_of_edited_and_returned_orders() {
     let system = System::start_with(&[("DEMO", "1")]).await;
-    system.set_stock("A", &[("main", 50)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
     let customer_id = system.create_customer().await;
     system.create_closed_orders(&customer_id).await;
     system.post("/demo/reset", json!({})).await.expect(200);

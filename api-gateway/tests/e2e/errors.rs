@@ -159,7 +159,7 @@ async fn unknown_routes_and_methods_get_problem_documents() {
 #[tokio::test]
 async fn valid_request_id_is_kept_in_response_and_events() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     let create_request = system
         .request(Method::POST, "/v1/orders")

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, future::join_all};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order_body, run_script, send, wait_until};
+use crate::harness::{System, has_shipping_label, order_body, run_script, send, wait_until};
 
 fn id_of(event: &Value) -> &str {
     event["id"].as_str().unwrap()
@@ -147,7 +147,9 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
     } else {
         Vec::new()
     };
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let is_over = Arc::new(AtomicBool::new(false));
     let read_feed_meanwhile = async {
@@ -191,7 +193,7 @@ async fn feed_reader_misses_no_event_during_concurrent_writes() {
 #[tokio::test]
 async fn feed_can_be_filtered_and_resumed_after_any_event() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for _ in 0..3 {
@@ -202,7 +204,7 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
     }
     for order_id in &order_ids {
         system
-            .wait_for_order(order_id, "announced", is_announced)
+            .wait_for_order(order_id, "announced", has_shipping_label)
             .await;
     }
     let all_events = read_feed(&system, "", "0").await;
@@ -266,7 +268,7 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
 #[tokio::test]
 async fn long_polling_clients_do_not_block_orders() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let feed_end = system.get("/v1/events?after=now").await.expect(200);
     let feed_position = feed_end["position"].as_str().unwrap();
@@ -308,7 +310,7 @@ async fn storefronts_get_only_their_own_events() {
             .unwrap();
 
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let mut order_ids_by_storefront = BTreeMap::new();
     for storefront in ["eu", "us"] {
         system.api_key = Some(format!("key-of-{storefront}"));
@@ -317,7 +319,9 @@ async fn storefronts_get_only_their_own_events() {
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
         let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         order_ids_by_storefront.insert(storefront, id);
     }
     // Checks what the storefront `us` can read.
@@ -359,7 +363,9 @@ async fn storefronts_get_only_their_own_events() {
 async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.set_variable("HTTP_ADDR", Some(&system.url("")["http://".len()..]));
-    system.set_stock("A", &[("main", 10_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 10_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let feed_end = system.get("/v1/events?after=now").await.expect(200);
     let start_position = feed_end["position"].as_str().unwrap().to_owned();
@@ -451,7 +457,9 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
 async fn unread_streams_do_not_affect_other_streams() {
     rlimit::increase_nofile_limit(4_096).unwrap();
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let url = system.url("/v1/events/stream?type=order.created");
     // Opens more streams than the gateway allows requests in flight.

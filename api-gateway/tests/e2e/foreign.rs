@@ -7,7 +7,7 @@ use crate::harness::{System, order_body, run_script, send, wait_until};
 #[tokio::test]
 async fn third_party_client_can_use_the_amqp_contract() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let script_output = run_script("foreign.py", &["talk", &system.broker.url(), &customer_id]);
     assert!(script_output.contains("talked"), "{script_output}");
@@ -18,7 +18,7 @@ async fn third_party_client_can_use_the_amqp_contract() {
 #[tokio::test]
 async fn storefront_role_is_enforced_over_the_broker() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let script_output = run_script("foreign.py", &["roles", &system.broker.url(), &customer_id]);
     assert!(script_output.contains("refused"), "{script_output}");
@@ -30,7 +30,9 @@ async fn storefront_role_is_enforced_over_the_broker() {
 #[tokio::test]
 async fn undecodable_message_does_not_block_the_worker() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let script_output = run_script(
         "foreign.py",
@@ -56,7 +58,7 @@ async fn undecodable_message_does_not_block_the_worker() {
 #[tokio::test]
 async fn expired_request_is_not_executed() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
     let script_output = run_script(
@@ -84,7 +86,9 @@ async fn expired_request_is_not_executed() {
 #[tokio::test]
 async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
     let script_output = run_script(
@@ -115,7 +119,9 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
 #[tokio::test]
 async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let script_output = run_script(
         "foreign.py",

@@ -19,7 +19,9 @@ async fn create_order(system: &System, idempotency_key: &str, body: &Value) -> R
 #[tokio::test]
 async fn one_key_creates_one_order_across_connections_and_restarts() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     let replies = join_all((0..20).map(|_| create_order(&system, "key-1", &new_order))).await;
     let original_reply_count = replies
@@ -58,7 +60,9 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
 #[tokio::test]
 async fn reusing_a_key_with_another_body_is_refused() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     create_order(&system, "key-1", &order_body(&customer_id, "A", 1))
         .await
@@ -79,7 +83,9 @@ async fn reusing_a_key_with_another_body_is_refused() {
 #[tokio::test]
 async fn reusing_a_key_for_another_operation_is_refused() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let new_order = order_body(&customer_id, "A", 1);
     let id = create_order(&system, "order-key", &new_order)
@@ -151,7 +157,9 @@ async fn reusing_a_key_for_another_operation_is_refused() {
 #[tokio::test]
 async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_as_cancelled() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     let id = create_order(&system, "order-key", &new_order)
         .await
@@ -186,7 +194,7 @@ async fn asynchronous_order_whose_key_was_used_for_another_operation_is_stored_a
 #[tokio::test]
 async fn refusal_is_replayed() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 0)]).await;
+    system.create_product_with_stock("A", &[("main", 0)]).await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     create_order(&system, "key-1", &new_order)
         .await
@@ -209,7 +217,7 @@ async fn two_storefronts_can_use_the_same_key() {
     )])
     .await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let mut order_ids = Vec::new();
     for api_key in ["key-of-eu", "key-of-us"] {
         system.api_key = Some(api_key.to_owned());

@@ -6,7 +6,7 @@ use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Folder, Reply, Store, System, WORKER, order_body, run_script, send, wait_until},
+    harness::{Reply, Store, System, TestFolder, WORKER, order_body, run_script, send, wait_until},
     upgrade::previous_worker,
 };
 
@@ -63,7 +63,9 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     ])
     .await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("east", 5), ("west", 2)]).await;
+    system
+        .create_product_with_stock("A", &[("east", 5), ("west", 2)])
+        .await;
     let customer_id = system.create_customer().await;
     let line = |external_id: &str, quantity: u32| json!({"external_id": external_id, "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
     let long_line = format!("{{\"external_id\": \"{}\"}}", "x".repeat(1_100_000));
@@ -182,7 +184,9 @@ async fn import_requires_an_operator_and_ndjson() {
 async fn import_survives_worker_death_and_is_idempotent() {
     const LINE_COUNT: u64 = 3_000;
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 1_000_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000_000)])
+        .await;
     let customer_id = system.create_customer().await;
     // The lines have no external id: only the idempotency key identifies them.
     let line_text =
@@ -219,7 +223,9 @@ async fn import_survives_worker_death_and_is_idempotent() {
 #[tokio::test]
 async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     // All earlier requests are acknowledged, so the first reply is that to the import.
     system.worker.terminate();
@@ -246,7 +252,9 @@ async fn redelivered_import_without_a_message_id_creates_no_order_twice() {
 #[tokio::test]
 async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     // The client's key is claimed with a commit of its own. A line that was imported before remains a duplicate.
     let known_line = json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}], "external_id": "known"});
@@ -298,7 +306,9 @@ async fn part_repeated_by_the_gateway_is_reported_as_by_its_first_attempt() {
 #[tokio::test]
 async fn repeated_import_message_has_the_first_report() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let (url, customer) = (system.broker.url(), system.create_customer().await);
     let client_run = tokio::task::spawn_blocking(move || {
         run_script("foreign.py", &["import_messages", &url, &customer])
@@ -312,7 +322,9 @@ async fn repeated_import_message_has_the_first_report() {
 #[tokio::test]
 async fn import_with_a_key_identifies_lines_by_content() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let line = |name: &str| json!({"customer_id": customer_id, "items": [{"sku": "A", "quantity": 1}], "metadata": {"line": name}});
     let order_without_items = json!({"customer_id": customer_id, "items": []});
@@ -351,10 +363,12 @@ async fn import_begun_by_an_earlier_version_is_recognized() {
     let Some(previous_worker) = previous_worker() else {
         return;
     };
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let line = |quantity: u32| order_body(&customer_id, "A", quantity);
     let idempotency_key = Some("import-1");
@@ -379,7 +393,9 @@ async fn import_begun_by_an_earlier_version_is_recognized() {
 async fn overlong_lines_are_rejected_with_their_line_numbers() {
     const LINE_LIMIT: usize = 1024 * 1024;
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let valid_order_text = order_body(&customer_id, "A", 1).to_string();
     let long_line = |bytes: usize| {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order_body, wait_until};
+use crate::harness::{System, has_shipping_label, order_body, wait_until};
 
 #[tokio::test]
 async fn debug_api_shows_raw_data_to_admins_if_enabled() {
@@ -12,7 +12,7 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
     ])
     .await;
     system.api_key = Some("key-of-admin".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let request = system
         .request(reqwest::Method::POST, "/v1/orders")
@@ -20,7 +20,9 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
         .json(&order_body(&customer_id, "A", 1));
     let created_order = crate::harness::send(request).await.expect(201);
     let id = created_order["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let debug_order = system.get(&format!("/debug/orders/{id}")).await.expect(200);
     assert_eq!(debug_order["order"]["status"], "processing");
     assert_eq!(debug_order["order"]["state"]["held"][0]["quantity"], 1);
@@ -55,8 +57,10 @@ async fn debug_api_shows_raw_data_to_admins_if_enabled() {
 #[tokio::test]
 async fn demo_reset_restores_the_initial_state() {
     let system = System::start_with(&[("DEMO", "1")]).await;
-    system.set_stock("A", &[("east", 5), ("west", 2)]).await;
-    system.set_stock("B", &[("east", 1)]).await;
+    system
+        .create_product_with_stock("A", &[("east", 5), ("west", 2)])
+        .await;
+    system.create_product_with_stock("B", &[("east", 1)]).await;
     system.delete("/v1/products/B").await;
     let customer_id = system.create_customer().await;
     for round in 1..=3 {
@@ -66,7 +70,9 @@ async fn demo_reset_restores_the_initial_state() {
         let order = order_reply.expect(201);
         let id = order["id"].as_str().unwrap();
         assert_eq!(order["number"], 1, "round {round}");
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
         system
             .send_webhook(&format!("m-{round}"), "shipment.shipped", id)
             .await

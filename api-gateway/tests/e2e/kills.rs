@@ -105,7 +105,9 @@ async fn assert_orders_complete(system: &System, acknowledged_ids: &[String]) {
 #[tokio::test]
 async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.set_stock("A", &[("main", 1000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1000)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut acknowledged_ids = Vec::new();
     for round in 1..=2 {
@@ -158,7 +160,9 @@ async fn wait_for_crash(system: &System, crashes_before: usize) {
 #[tokio::test]
 async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.set_stock("A", &[("main", 1000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1000)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut acknowledged_ids = Vec::new();
     for round in 1..=12 {
@@ -194,7 +198,7 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
 #[tokio::test]
 async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
     system.set_variable("CRASH_AT", Some("after_commit"));
@@ -222,7 +226,9 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
 #[tokio::test(flavor = "multi_thread")]
 async fn worker_finishes_its_messages_on_sigterm() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 1000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1000)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut acknowledged_ids = Vec::new();
     for _ in 0..3 {
@@ -244,7 +250,7 @@ async fn worker_finishes_its_messages_on_sigterm() {
 #[tokio::test]
 async fn gateway_kill_before_the_reply_loses_only_the_response() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let new_order = order_body(&customer_id, "A", 1);
     for round in 0..5 {

@@ -25,7 +25,9 @@ struct Load(tokio::task::JoinHandle<()>);
 
 impl Load {
     async fn start(system: &System) -> Self {
-        system.set_stock("mug", &[("berlin", 100_000)]).await;
+        system
+            .create_product_with_stock("mug", &[("berlin", 100_000)])
+            .await;
         let customer_id = system.create_customer().await;
         let (client, url) = (system.client.clone(), system.url("/v1/orders"));
         let load_task = tokio::spawn(async move {
@@ -281,7 +283,9 @@ pub(crate) async fn age_events(system: &System, excepted_order_id: &str) {
 #[expect(clippy::too_many_lines, reason = "one order for each way to end")]
 async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let mut system = System::start().await;
-    system.set_stock("mug", &[("berlin", 10)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 10)])
+        .await;
     let customer_id = system.create_customer().await;
     let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
     let mut order_ids = Vec::new();
@@ -349,7 +353,9 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     }
     system.wait_until_idle().await;
     // The newest event is always kept, so a product's event becomes the newest one.
-    system.set_stock("cup", &[("berlin", 1)]).await;
+    system
+        .create_product_with_stock("cup", &[("berlin", 1)])
+        .await;
     age_events(&system, open_id).await;
     let orders_before: Vec<Value> = system.list_orders().await;
     system.set_variable("EVENTS_KEPT_DAYS", Some("30"));
@@ -414,7 +420,9 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
 #[tokio::test]
 async fn feed_position_remains_valid_after_its_events_are_deleted() {
     let mut system = System::start().await;
-    system.set_stock("mug", &[("berlin", 10)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 10)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for number in 0..2 {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Receiver, System, Tables, is_announced, order_body, send, wait_until};
+use crate::harness::{Receiver, System, Tables, has_shipping_label, order_body, send, wait_until};
 
 const API_KEYS: &str = "storefront@eu=key-of-eu;operator=key-of-operator;admin=key-of-admin";
 
@@ -196,13 +196,15 @@ async fn products_low_on_stock_are_listed() {
 async fn returns_are_found_by_their_number_and_their_orders() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     for quantity in [3, 1] {
         let order_reply = system.post("/v1/orders", order_body(&customer_id, "A", quantity));
         let created_order = order_reply.await.expect(201);
         let id = created_order["id"].as_str().unwrap();
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
         let shipments_path = format!("/v1/orders/{id}/shipments");
         system.post(&shipments_path, json!({})).await.expect(201);
         for _ in 1..quantity {
@@ -253,7 +255,7 @@ async fn messages_of_all_orders_are_listed_and_found() {
     ])
     .await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let mut customer_and_order_ids = Vec::new();
     for (name, email) in [("Ada", "Ada@example.com"), ("Bob", "bob@example.com")] {
         let new_customer = json!({"name": name, "email": email});
@@ -265,7 +267,7 @@ async fn messages_of_all_orders_are_listed_and_found() {
         let created_order = order_reply.expect(201);
         let order_id = created_order["id"].as_str().unwrap().to_owned();
         system
-            .wait_for_order(&order_id, "announced", is_announced)
+            .wait_for_order(&order_id, "announced", has_shipping_label)
             .await;
         customer_and_order_ids.push((customer_id, order_id));
     }
@@ -369,7 +371,7 @@ async fn dead_letters_are_found_by_kind_order_and_step() {
     let system = System::start().await;
     let mut order_ids = Vec::new();
     for sku in ["A", "B"] {
-        system.set_stock(sku, &[("main", 5)]).await;
+        system.create_product_with_stock(sku, &[("main", 5)]).await;
         order_ids.push(crate::dead_letters::order_with_failed_capture(&system, sku).await);
     }
     let customer_id = system.create_customer().await;
@@ -489,7 +491,7 @@ async fn delivery_is_read_with_its_event() {
         .unwrap()
         .to_owned();
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let order_reply = system

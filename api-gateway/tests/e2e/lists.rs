@@ -22,7 +22,9 @@ async fn orders_are_listed_newest_first_in_pages() {
     let empty_list = system.get("/v1/orders").await.expect(200);
     assert_eq!(empty_list, json!({"data": [], "next_cursor": null}));
 
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut created_ids = Vec::new();
     for _ in 0..7 {
@@ -65,8 +67,12 @@ async fn orders_are_listed_newest_first_in_pages() {
 #[tokio::test]
 async fn orders_can_be_filtered() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
-    system.set_stock("B", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
+    system
+        .create_product_with_stock("B", &[("main", 100)])
+        .await;
     let (ada_id, bob_id) = (
         system.create_customer().await,
         system.create_customer().await,
@@ -142,7 +148,7 @@ async fn orders_can_be_filtered() {
 #[tokio::test]
 async fn history_is_listed_oldest_first_in_pages() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let created_order = system
         .post(
             "/v1/orders",
@@ -184,14 +190,14 @@ async fn history_is_listed_oldest_first_in_pages() {
 #[tokio::test]
 async fn reads_do_not_wait_for_writes() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
     system
-        .wait_for_order(&id, "announced", crate::harness::is_announced)
+        .wait_for_order(&id, "announced", crate::harness::has_shipping_label)
         .await;
     system.wait_until_idle().await;
     let write_lock = system.store.lock_writes();
@@ -256,7 +262,9 @@ fn insert_orders_sql(is_sqlite: bool) -> String {
 #[tokio::test]
 async fn selective_list_queries_do_not_block_reads() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))

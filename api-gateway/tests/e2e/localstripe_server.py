@@ -3,12 +3,12 @@
 import logging
 import socket
 
-import peer
+import python_program
 from aiohttp import web
 from localstripe import resources
 from localstripe.server import app
 
-peer.end_with_parent()
+python_program.end_with_parent()
 resources.Store.dump_to_disk = lambda self: None
 
 # Stripe reports the captured amount of a payment, which localstripe leaves out:

@@ -46,7 +46,9 @@ async fn start_system(more_variables: &[(&str, &str)]) -> System {
 #[tokio::test]
 async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     let system = start_system(&[]).await;
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
     let customer_id = system.create_customer().await;
     let body = json!({"customer_id": customer_id, "items": [{"sku": "mug", "quantity": 1}]});
     let request = system.request(Method::POST, "/v1/orders").json(&body);
@@ -113,7 +115,9 @@ async fn personal_data_and_secrets_are_never_logged() {
         .post("/v1/webhook-endpoints", endpoint)
         .await
         .expect(201);
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
 
     let customer = create_customer(&system).await;
     let body = |payment_method: &str| {

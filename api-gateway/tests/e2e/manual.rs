@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Reply, System, Tables, is_announced, order_body, order_body_with_method, run_worker, send,
-    wait_until,
+    Reply, System, Tables, has_shipping_label, order_body, order_body_with_method, run_worker,
+    send, wait_until,
 };
 
 impl System {
@@ -68,7 +68,7 @@ fn transaction_texts(order: &Value) -> Vec<String> {
 #[tokio::test]
 async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = system.create_unpaid_order().await;
     let path = format!("/v1/orders/{id}");
     let order = system.get(&path).await.expect(200);
@@ -108,7 +108,9 @@ async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
         assert_eq!(is_replayed, repetition > 0);
         assert_eq!(reply.expect(201)["payment"]["captured"], 3000);
     }
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let webhook_reply = system.send_webhook("m-1", "shipment.delivered", &id).await;
     webhook_reply.expect(200);
     let webhook_reply = system.send_webhook("m-2", "shipment.returned", &id).await;
@@ -167,7 +169,7 @@ async fn manual_order_is_paid_in_parts_shipped_and_refunded_by_hand() {
 #[tokio::test]
 async fn unpaid_manual_order_expires_and_leaves_a_part_to_be_paid_back() {
     let system = System::start_with(&[("MANUAL_PAYMENT_TTL_SECONDS", "5")]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let (unpaid_id, partly_paid_id) = (
         system.create_unpaid_order().await,
         system.create_unpaid_order().await,
@@ -202,7 +204,7 @@ async fn unpaid_manual_order_expires_and_leaves_a_part_to_be_paid_back() {
 #[tokio::test]
 async fn concurrent_payments_never_exceed_the_total() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = system.create_unpaid_order().await;
     let payments = (0..10).map(|_| system.record_payment(&id, json!({"amount": 700})));
     let replies = join_all(payments).await;
@@ -230,7 +232,7 @@ async fn concurrent_payments_never_exceed_the_total() {
 #[tokio::test]
 async fn asynchronous_and_imported_manual_orders_wait_for_their_payment() {
     let system = System::start_with(&[("DEFAULT_PAYMENT_METHOD", "manual")]).await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let request = system.request(Method::POST, "/v1/orders");
     let request = request.header("prefer", "respond-async");
@@ -252,14 +254,18 @@ async fn asynchronous_and_imported_manual_orders_wait_for_their_payment() {
             .record_payment(id, json!({"amount": 1000}))
             .await
             .expect(201);
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
     }
     assert!(accepted_reply["id"].is_string());
     // The provider of another order is not affected.
     let new_order = order_body_with_method(&customer_id, "A", 1, "pm_ok");
     let created_order = system.post("/v1/orders", new_order).await.expect(201);
     let id = created_order["id"].as_str().unwrap();
-    let order = system.wait_for_order(id, "announced", is_announced).await;
+    let order = system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     assert!(transaction_texts(&order)[0].starts_with("authorization 1000 success"));
     let payment_reply = system.record_payment(id, json!({"amount": 1})).await;
     payment_reply.expect_problem(409, "INVALID_STATE");
@@ -271,7 +277,7 @@ async fn only_operators_record_payments() {
     let keys = crate::auth::API_KEYS;
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let id = system.create_unpaid_order().await;
     let reply = system.record_payment(&id, json!({"amount": 1})).await;
@@ -300,7 +306,7 @@ async fn only_operators_record_payments() {
 #[tokio::test]
 async fn references_of_manual_payments_are_erased_with_the_customer() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = system.create_unpaid_order().await;
     let payment = json!({"amount": 3000, "reference": "from Grace Hopper"});
     system.record_payment(&id, payment).await.expect(201);
@@ -331,13 +337,15 @@ async fn references_of_manual_payments_are_erased_with_the_customer() {
 #[tokio::test]
 async fn orders_that_were_stored_without_transactions_get_them() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 3))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     system.post(&shipments_path, json!({})).await.expect(201);
     system.wait_until_idle().await;

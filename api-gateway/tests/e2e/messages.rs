@@ -7,13 +7,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Peer, Process, Store, System, Tables, WORKER, is_announced, order_body,
-    run_script_with_input, run_worker, send, wait_until,
+    Process, PythonProgram, Store, System, Tables, TestFolder, WORKER, has_shipping_label,
+    order_body, run_script_with_input, run_worker, send, wait_until,
 };
 
 /// A mail server, and the messages that it has taken.
 struct MailServer {
-    peer: Peer,
+    smtp_server: PythonProgram,
     port: String,
 }
 
@@ -22,14 +22,14 @@ impl MailServer {
     async fn start(folder: &Path, mode: &str, port: &str) -> Self {
         let arguments = [folder.to_str().unwrap(), mode, port];
         let log_path = folder.join(format!("smtp-{}.log", uuid::Uuid::now_v7()));
-        let peer = Peer::start("smtp_server.py", &arguments, log_path);
-        let port = peer.port().await;
-        Self { peer, port }
+        let smtp_server = PythonProgram::start("smtp_server.py", &arguments, log_path);
+        let port = smtp_server.port().await;
+        Self { smtp_server, port }
     }
 
     /// The messages that the server has taken.
     fn taken_messages(&self) -> Vec<Value> {
-        let printed_text = self.peer.printed_text();
+        let printed_text = self.smtp_server.printed_text();
         // The program also prints warnings of its libraries.
         let lines = printed_text.lines().filter(|line| line.starts_with('{'));
         lines
@@ -55,7 +55,7 @@ fn text_of(value: &Value) -> String {
 
 /// Starts a mail server, and a system that sends messages to it.
 async fn start_with_mail(variables: &[(&str, &str)]) -> (MailServer, System) {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let server = MailServer::start(&folder, "plain", "0").await;
     let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
     let mut all_variables = vec![
@@ -65,7 +65,9 @@ async fn start_with_mail(variables: &[(&str, &str)]) -> (MailServer, System) {
     ];
     all_variables.extend(variables);
     let system = System::start_in_folder(folder, &all_variables).await;
-    system.set_stock("A", &[("main", 1000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1000)])
+        .await;
     (server, system)
 }
 
@@ -83,7 +85,8 @@ impl System {
             .post("/v1/orders", order_body(&customer_id, "A", 2))
             .await;
         let id = text_of(&order_reply.expect(201)["id"]);
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         id
     }
 
@@ -139,7 +142,9 @@ async fn each_event_of_an_order_gives_its_message_once() {
         text_of(&created_order["id"]),
         created_order["number"].to_string(),
     );
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let shipment_body = json!({"carrier": "Swift Parcel", "tracking_number": "SP1234567890", "tracking_url": "https://track.example/SP1234567890"});
     system
@@ -455,7 +460,7 @@ async fn several_workers_send_each_message_once() {
 async fn operators_resend_a_message_to_the_present_address() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let (server, mut system) = {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let server = MailServer::start(&folder, "plain", "0").await;
         let smtp_url = format!("smtp://127.0.0.1:{}", server.port);
         let variables = [
@@ -466,7 +471,7 @@ async fn operators_resend_a_message_to_the_present_address() {
         (server, System::start_in_folder(folder, &variables).await)
     };
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.customer_with("Ada", "refused@example.com").await;
     let created_order = system
@@ -474,7 +479,9 @@ async fn operators_resend_a_message_to_the_present_address() {
         .await
         .expect(201);
     let id = text_of(&created_order["id"]);
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let bounced_message = system.wait_for_message(&id, "bounced").await;
     let path = format!(
         "/v1/orders/{id}/messages/{}/resend",
@@ -541,7 +548,9 @@ async fn erased_and_blocked_customers_get_no_messages_and_nothing_of_them_is_kep
         .await
         .expect(201);
     let id = text_of(&created_order["id"]);
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     system.wait_for_message(&id, "sent").await;
     let cancel_path = format!("/v1/orders/{id}/cancel");
     let block_path = format!("/v1/customers/{customer_id}/block");
@@ -652,7 +661,9 @@ async fn names_and_texts_can_neither_add_headers_nor_html() {
         let mut new_order = order_body(&customer_id, "X", 1);
         new_order["discounts"] = json!([{"label": "<i>Deal</i>", "amount": 1}]);
         let id = text_of(&system.post("/v1/orders", new_order).await.expect(201)["id"]);
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         system.wait_for_message(&id, "sent").await;
         accepted_count += 1;
         let taken_message = server.taken_messages().pop().unwrap();
@@ -690,7 +701,7 @@ async fn names_and_texts_can_neither_add_headers_nor_html() {
 
 #[tokio::test]
 async fn storefronts_have_templates_of_their_own() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let templates_folder = folder.join("templates");
     fs::create_dir_all(templates_folder.join("us")).unwrap();
     let template_text = "Subject: {{ order.number }}: all shops\n\n{{ order.total | money(order.currency, group='.', decimal=',') }}";
@@ -718,7 +729,7 @@ async fn storefronts_have_templates_of_their_own() {
     ];
     let mut system = System::start_in_folder(folder, &variables).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     for (api_key, expected_subject) in [("key-of-eu", "1: all shops"), ("key-of-us", "US")] {
         system.api_key = Some(api_key.to_owned());
         let id = system.confirmed_order("ada@example.com").await;
@@ -766,7 +777,7 @@ async fn storefronts_have_templates_of_their_own() {
 
 #[tokio::test]
 async fn wrong_settings_and_templates_end_the_start_with_one_line() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let templates_folder = folder.join("templates");
     fs::create_dir_all(templates_folder.join("us")).unwrap();
     let store = Store::new(&folder);
@@ -890,7 +901,7 @@ async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
         ("implicit", "smtps", "", ""),
         ("auth", "smtp", "?tls=required", "shop"),
     ] {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let server = MailServer::start(&folder, mode, "0").await;
         let credentials = if user_name.is_empty() {
             String::new()
@@ -908,7 +919,7 @@ async fn connection_is_encrypted_and_authenticated_as_smtp_url_says() {
             ("SSL_CERT_FILE", certificate.to_str().unwrap()),
         ];
         let system = System::start_in_folder(folder, &variables).await;
-        system.set_stock("A", &[("main", 10)]).await;
+        system.create_product_with_stock("A", &[("main", 10)]).await;
         let id = system.confirmed_order("ada@example.com").await;
         system.wait_for_message(&id, "sent").await;
         let taken_messages = server.taken_messages();
@@ -928,7 +939,7 @@ async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_passwor
         ("plain", "smtp://localhost:PORT?tls=required"),
         ("auth", "smtp://shop:wrong@localhost:PORT?tls=required"),
     ] {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let server = MailServer::start(&folder, mode, "0").await;
         let smtp_url = smtp_url.replace("PORT", &server.port);
         let certificate = folder.join("cert.pem");
@@ -940,7 +951,7 @@ async fn nothing_is_sent_without_the_required_encryption_or_with_a_wrong_passwor
             variables.push(("SSL_CERT_FILE", certificate.to_str().unwrap()));
         }
         let system = System::start_in_folder(folder, &variables).await;
-        system.set_stock("A", &[("main", 10)]).await;
+        system.create_product_with_stock("A", &[("main", 10)]).await;
         let id = system.confirmed_order("ada@example.com").await;
         wait_until("an attempt to fail", async || {
             let messages = system.messages_of(&id).await;

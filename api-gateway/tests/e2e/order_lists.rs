@@ -52,7 +52,9 @@ fn counts(numbers: [&str; 7]) -> Value {
 #[tokio::test]
 async fn list_has_the_names_of_customers_until_they_are_erased() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let mut customer_ids = Vec::new();
     for name in ["Ada", "Bob"] {
         let new_customer = json!({"name": name, "email": format!("{name}@example.com")});
@@ -96,7 +98,9 @@ async fn storefront_sees_the_names_of_its_own_customers_only() {
     let keys = "storefront@eu=key-of-the-eu-shop;storefront@us=key-of-the-us-shop;operator=key-of-an-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.api_key = Some("key-of-an-operator".to_owned());
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     for (api_key, name) in [("key-of-the-eu-shop", "Ada"), ("key-of-the-us-shop", "Bob")] {
         system.api_key = Some(api_key.to_owned());
         let new_customer = json!({"name": name, "email": "a@example.com"});
@@ -136,7 +140,9 @@ async fn storefront_sees_the_names_of_its_own_customers_only() {
 #[tokio::test]
 async fn orders_are_filtered_by_the_status_of_their_payment() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let place = async |payment_method: &str| {
         let mut body = order_body_with_method(&customer_id, "A", 1, payment_method);
@@ -223,7 +229,9 @@ async fn orders_are_filtered_by_the_status_of_their_payment() {
 #[tokio::test]
 async fn orders_awaiting_approval_are_listed_and_counted() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for _ in 0..4 {
@@ -260,7 +268,9 @@ async fn orders_awaiting_approval_are_listed_and_counted() {
 #[tokio::test]
 async fn list_begins_with_the_oldest_order_on_request() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for _ in 0..7 {
@@ -326,7 +336,9 @@ fn insert_orders_sql(is_sqlite: bool) -> String {
 #[tokio::test]
 async fn no_more_than_ten_thousand_orders_are_counted() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     system.placed_order(order_body(&customer_id, "A", 1)).await;
     system.wait_until_idle().await;

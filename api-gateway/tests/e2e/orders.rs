@@ -3,12 +3,14 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{System, is_announced, order_body, order_body_with_method, send, wait_until};
+use crate::harness::{
+    System, has_shipping_label, order_body, order_body_with_method, send, wait_until,
+};
 
 #[tokio::test]
 async fn order_is_created_paid_shipped_and_delivered() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
 
     let new_order = json!({
@@ -37,7 +39,9 @@ async fn order_is_created_paid_shipped_and_delivered() {
     );
     assert_eq!(system.stock_level("A").await, (10, 3));
 
-    let processing_order = system.wait_for_order(id, "announced", is_announced).await;
+    let processing_order = system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     assert_eq!(processing_order["payment"]["status"], "authorized");
     assert_eq!(processing_order["payment"]["authorized"], 3000);
     assert!(
@@ -94,8 +98,10 @@ async fn order_is_created_paid_shipped_and_delivered() {
 #[tokio::test]
 async fn order_from_several_warehouses_has_several_shipments() {
     let system = System::start().await;
-    system.set_stock("A", &[("east", 2), ("west", 5)]).await;
-    system.set_stock("B", &[("east", 9)]).await;
+    system
+        .create_product_with_stock("A", &[("east", 2), ("west", 5)])
+        .await;
+    system.create_product_with_stock("B", &[("east", 9)]).await;
     let customer_id = system.create_customer().await;
     let items = json!([{"sku": "A", "quantity": 6}, {"sku": "B", "quantity": 1}]);
     let created_order = system
@@ -178,7 +184,7 @@ async fn order_from_several_warehouses_has_several_shipments() {
 #[tokio::test]
 async fn the_last_unit_is_sold_once() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let order_requests =
         (0..20).map(|_| system.post("/v1/orders", order_body(&customer_id, "A", 1)));
@@ -200,8 +206,8 @@ async fn the_last_unit_is_sold_once() {
 #[tokio::test]
 async fn order_is_refused_if_one_item_is_out_of_stock() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
-    system.set_stock("B", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("B", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 2}]);
     let reply = system
@@ -221,7 +227,7 @@ async fn order_is_refused_if_one_item_is_out_of_stock() {
 #[tokio::test]
 async fn declined_payment_cancels_the_order_and_releases_stock() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post(
@@ -245,7 +251,7 @@ async fn declined_payment_cancels_the_order_and_releases_stock() {
 #[tokio::test]
 async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 9)]).await;
+    system.create_product_with_stock("A", &[("main", 9)]).await;
     let customer_id = system.create_customer().await;
     for payment_method in ["pm_flaky", "pm_timeout_after_charge"] {
         let created_order = system
@@ -256,7 +262,9 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
             .await
             .expect(201);
         let id = created_order["id"].as_str().unwrap();
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
         assert!(
             system
                 .list_event_types(id)
@@ -289,7 +297,7 @@ async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
 #[tokio::test]
 async fn cancelling_during_a_payment_voids_it() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post(
@@ -342,7 +350,7 @@ async fn cancelling_during_a_payment_voids_it() {
 #[tokio::test]
 async fn order_can_be_cancelled_until_it_is_shipped() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
 
     let first_order = system
@@ -351,7 +359,7 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
         .expect(201);
     let first_id = first_order["id"].as_str().unwrap();
     system
-        .wait_for_order(first_id, "announced", is_announced)
+        .wait_for_order(first_id, "announced", has_shipping_label)
         .await;
     let cancelled_order = system
         .post(&format!("/v1/orders/{first_id}/cancel"), json!({}))
@@ -378,7 +386,7 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
         .expect(201);
     let second_id = second_order["id"].as_str().unwrap();
     system
-        .wait_for_order(second_id, "announced", is_announced)
+        .wait_for_order(second_id, "announced", has_shipping_label)
         .await;
     system
         .send_webhook("m-1", "shipment.shipped", second_id)
@@ -407,7 +415,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         System::start_with(&[("API_KEYS", "storefront=shop-key-1;operator=operator-key")]).await;
     let mut system = system;
     system.api_key = Some("operator-key".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -415,7 +423,9 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
         .expect(201);
     let id = created_order["id"].as_str().unwrap();
     let path = format!("/v1/orders/{id}");
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
 
     let delete_reply = system.delete(&path).await;
     assert_eq!(delete_reply.status, 204);
@@ -475,14 +485,16 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
 #[tokio::test]
 async fn shipped_order_cannot_be_deleted_until_it_is_delivered() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let id = created_order["id"].as_str().unwrap();
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     system
         .send_webhook("m-1", "shipment.shipped", id)
         .await
@@ -501,7 +513,7 @@ async fn shipped_order_cannot_be_deleted_until_it_is_delivered() {
 #[tokio::test]
 async fn unpaid_order_expires() {
     let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     // The payment succeeds after two failures, which takes longer than the reservation time.
     let created_order = system
@@ -531,7 +543,7 @@ async fn sandbox_carrier_delivers_with_webhooks() {
     system.set_variable("CARRIER", Some("sandbox"));
     system.set_variable("SHIPPER_WEBHOOK_URL", Some(&url));
     system.restart_worker().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -549,14 +561,16 @@ async fn sandbox_carrier_delivers_with_webhooks() {
 #[tokio::test]
 async fn if_none_match_with_the_current_version_gets_304() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await
         .expect(201);
     let id = created_order["id"].as_str().unwrap();
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     let path = format!("/v1/orders/{id}");
     let entity_tag = system.get(&path).await.headers["etag"].clone();
     let get_if_none_match = |entity_tag: &str| {

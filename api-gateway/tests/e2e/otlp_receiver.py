@@ -8,7 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import peer
+import python_program
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -73,7 +73,7 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-peer.end_with_parent()
+python_program.end_with_parent()
 server = Server(("127.0.0.1", 0), Receiver)
 print(server.server_address[1], flush=True)
 server.serve_forever()

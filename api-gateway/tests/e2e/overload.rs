@@ -15,7 +15,9 @@ const EXCESS_REQUESTS: usize = REQUEST_COUNT - 1_000;
 #[tokio::test]
 async fn excess_requests_are_refused_and_accepted_ones_answered() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
-    system.set_stock("A", &[("main", 10_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 10_000)])
+        .await;
     let body = order_body(&system.create_customer().await, "A", 1);
     system.worker.signal("STOP");
     let refused_count = AtomicUsize::new(0);

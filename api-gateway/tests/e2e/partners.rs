@@ -70,7 +70,9 @@ impl SilentProvider {
             ("RESERVATION_TTL_SECONDS", reservation_ttl_seconds),
         ];
         let system = System::start_with(&variables).await;
-        system.set_stock("A", &[("main", 1_000)]).await;
+        system
+            .create_product_with_stock("A", &[("main", 1_000)])
+            .await;
         let customer_id = system.create_customer().await;
         (system, customer_id)
     }

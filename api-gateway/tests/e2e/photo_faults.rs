@@ -31,7 +31,7 @@ const FORM_TYPE: &str = "multipart/form-data; boundary=limit";
 #[tokio::test]
 async fn form_with_a_file_of_several_megabytes_is_accepted() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     // Noise, which can't be compressed.
     let mut random_state = 1_u32;
     let pixels = RgbImage::from_fn(1_000, 1_000, |_, _| {
@@ -86,7 +86,7 @@ fn webp_with_a_larger_picture() -> Vec<u8> {
 #[expect(clippy::too_many_lines, reason = "a table of uploads")]
 async fn refused_uploads_name_the_reason_and_leave_nothing() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let (small_jpeg, small_png) = (jpeg(), photo(40, 30, ImageFormat::Png));
     let small_webp = photo(40, 30, ImageFormat::WebP);
     let first_half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
@@ -279,7 +279,7 @@ async fn refused_uploads_name_the_reason_and_leave_nothing() {
 #[tokio::test]
 async fn decompression_bomb_is_refused_before_it_is_decoded() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     // 49 million pixels in some fifty kilobytes.
     let mut bomb = Cursor::new(Vec::new());
     let large_image = DynamicImage::ImageLuma8(GrayImage::from_pixel(7_000, 7_000, Luma([0])));
@@ -320,7 +320,7 @@ fn compressed_zeros(size: u32) -> Vec<u8> {
 #[tokio::test]
 async fn compressed_color_profile_needs_bounded_memory() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     // A colour profile of 200 MiB: a chunk after the one with the header.
     let mut profile_chunk = b"iCCPname\0\0".to_vec();
     profile_chunk.extend(compressed_zeros(200 * 1024 * 1024));
@@ -347,7 +347,7 @@ async fn compressed_color_profile_needs_bounded_memory() {
 #[tokio::test]
 async fn polyglot_is_stored_as_an_image_only() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let script = b"<script>alert(document.domain)</script>";
     let mut jpeg_comment = vec![0xff, 0xfe];
     jpeg_comment.extend_from_slice(&u16::try_from(script.len() + 2).unwrap().to_be_bytes());
@@ -370,7 +370,9 @@ async fn polyglot_is_stored_as_an_image_only() {
 async fn fifty_uploads_at_once_need_bounded_memory() {
     let system = System::start().await;
     for product_number in 0..5 {
-        system.set_stock(&format!("P{product_number}"), &[]).await;
+        system
+            .create_product_with_stock(&format!("P{product_number}"), &[])
+            .await;
     }
     // Each needs 9 MB when it is decoded, and up to twice as much again for the copies: 1,350 MB all together.
     let photo_bytes = photo(2_000, 1_500, ImageFormat::Jpeg);
@@ -411,7 +413,7 @@ async fn fifty_uploads_at_once_need_bounded_memory() {
 #[tokio::test]
 async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     // Six clients begin an upload and do not finish it: as many as the gateway receives at a time.
     let base_url = system.url("");
     let address = base_url.strip_prefix("http://").unwrap();
@@ -445,7 +447,7 @@ async fn upload_that_waits_too_long_for_slow_ones_is_refused_with_retry_after() 
 #[tokio::test]
 async fn product_has_at_most_twenty_photos() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     for _ in 0..20 {
         system.add_photo("A").await;
     }

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt, net::TcpListener, task::JoinSet};
 
-use crate::harness::{Folder, Peer, System, wait_until};
+use crate::harness::{PythonProgram, System, TestFolder, wait_until};
 
 const BUCKET: &str = "photos";
 
@@ -37,7 +37,7 @@ async fn create_orphans(system: &mut System) -> Vec<String> {
 #[tokio::test]
 async fn files_without_a_product_are_deleted_after_an_hour() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "1000")]).await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let kept_id = photo["id"].as_str().unwrap().to_owned();
     let media_folder = system.folder.join("media");
@@ -75,7 +75,7 @@ async fn files_without_a_product_are_deleted_after_an_hour() {
 async fn young_files_are_kept_however_often_the_gateway_sweeps() {
     let mut system =
         System::start_with(&[("REQUEST_TIMEOUT_MS", "1000"), ("MEDIA_SWEEP_SECONDS", "1")]).await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let old_id = create_orphans(&mut system).await.remove(0);
     system.restart_worker().await;
     let young_id = create_orphans(&mut system).await.remove(0);
@@ -96,7 +96,7 @@ async fn young_files_are_kept_however_often_the_gateway_sweeps() {
 #[tokio::test]
 async fn storage_of_another_database_is_not_swept() {
     let mut system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     system.gateway.kill();
     let media_folder = system.folder.join("media");
     fs::create_dir_all(&media_folder).unwrap();
@@ -120,7 +120,7 @@ async fn storage_of_another_database_is_not_swept() {
 #[tokio::test]
 async fn gateway_killed_between_storing_and_the_product_change_loses_nothing() {
     let mut system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     system.set_variable("MEDIA_SWEEP_SECONDS", Some("1"));
     // The worker can't commit, so the gateway waits with the files stored.
     let write_lock = system.store.lock_writes();
@@ -161,7 +161,7 @@ fn image_ids(product: &Value) -> Vec<String> {
 #[tokio::test]
 async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
     let mut system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let photo_url = photo["url"].as_str().unwrap().to_owned();
     let photo_file = system
@@ -195,7 +195,7 @@ async fn storage_that_can_not_be_written_to_is_reported_and_nothing_is_lost() {
 #[tokio::test]
 async fn gateways_share_a_folder() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let (_gateway, base_url) = system.start_additional_gateway().await;
     let url = format!("{base_url}{}", photo["url"].as_str().unwrap());
@@ -214,9 +214,10 @@ async fn list_objects(system: &System, port: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn photos_are_stored_in_s3() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let server_log = folder.join("s3.log");
-    let mut storage_server = Peer::start("s3_server.py", &["0", BUCKET], server_log.clone());
+    let mut storage_server =
+        PythonProgram::start("s3_server.py", &["0", BUCKET], server_log.clone());
     let port = storage_server.port().await;
     let storage_url = format!("http://127.0.0.1:{port}");
     let mut system = System::start_in_folder(
@@ -233,7 +234,7 @@ async fn photos_are_stored_in_s3() {
         ],
     )
     .await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo_bytes = crate::photos::photo(640, 480, image::ImageFormat::Png);
     let uploaded_photo = system
         .upload("A", "image/png", photo_bytes)
@@ -305,7 +306,7 @@ async fn photos_are_stored_in_s3() {
     let product = system.get("/v1/products/A").await.expect(200);
     assert_eq!(product["images"], json!([uploaded_photo]));
     // The reference goes at once, the files as soon as the storage is back.
-    storage_server = Peer::start("s3_server.py", &[&port, BUCKET], server_log);
+    storage_server = PythonProgram::start("s3_server.py", &[&port, BUCKET], server_log);
     assert_eq!(storage_server.port().await, port);
     let photo = system.add_photo("A").await;
     system.delete("/v1/products/A").await.expect(204);
@@ -327,7 +328,7 @@ async fn uploads_that_wait_for_the_storage_are_limited() {
         ("AWS_ALLOW_HTTP", "true"),
     ])
     .await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     // As many as the gateway has in memory at a time.
     let mut uploads = JoinSet::new();
     for _ in 0..6 {

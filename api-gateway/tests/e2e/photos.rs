@@ -97,7 +97,7 @@ fn id_of(photo: &Value) -> &str {
 #[tokio::test]
 async fn uploaded_photo_is_served_in_three_sizes() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     for (format, content_type) in [
         (ImageFormat::Jpeg, "image/jpeg"),
         (ImageFormat::Png, "image/png"),
@@ -155,7 +155,7 @@ async fn uploaded_photo_is_served_in_three_sizes() {
 #[tokio::test]
 async fn small_photo_is_not_enlarged_and_is_served_for_every_width() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     assert_eq!(photo["variants"], json!([]));
     let full_size_file = system.get_file(photo["url"].as_str().unwrap(), &[]).await;
@@ -170,7 +170,7 @@ async fn small_photo_is_not_enlarged_and_is_served_for_every_width() {
 #[tokio::test]
 async fn photo_is_turned_upright_and_loses_its_metadata() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     // One entry in the EXIF directory: orientation 6, "rotate by 90 degrees clockwise".
     let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
     exif.extend_from_slice(b"GPSLatitude 52.5200 N");
@@ -213,7 +213,7 @@ pub(crate) fn contains(bytes: &[u8], searched_bytes: &[u8]) -> bool {
 #[tokio::test]
 async fn ranges_and_conditions_are_honoured() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     let path = photo["url"].as_str().unwrap();
     let whole_file = system.get_file(path, &[]).await;
@@ -306,7 +306,7 @@ async fn ranges_and_conditions_are_honoured() {
 #[tokio::test]
 async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let external_url = "https://img.example.com/a.jpg";
     let patch = json!({"image_urls": [external_url]});
     system.patch("/v1/products/A", patch).await.expect(200);
@@ -352,7 +352,7 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
     }
 
     // A photo belongs to one product.
-    system.set_stock("B", &[]).await;
+    system.create_product_with_stock("B", &[]).await;
     let patch = json!({"image_urls": [first_photo["url"]]});
     let problem = system.patch("/v1/products/B", patch).await.expect(422);
     assert_eq!(problem["errors"][0]["pointer"], "/image_urls/0");
@@ -413,8 +413,8 @@ async fn photos_are_ordered_shown_beside_other_urls_and_deleted() {
 #[tokio::test]
 async fn the_same_photo_of_two_products_is_deleted_with_each_of_them() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
-    system.set_stock("B", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
+    system.create_product_with_stock("B", &[]).await;
     let photo_of_a = system.add_photo("A").await;
     let photo_of_b = system.add_photo("B").await;
     system.delete("/v1/products/A").await.expect(204);
@@ -437,7 +437,7 @@ async fn the_same_photo_of_two_products_is_deleted_with_each_of_them() {
 #[tokio::test]
 async fn repeated_upload_gets_the_first_answer_and_leaves_no_files() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let upload = |bytes: Vec<u8>| {
         let request = system.upload_request("A", "image/jpeg", bytes);
         send(request.header("idempotency-key", "photo-1"))
@@ -478,7 +478,7 @@ async fn repeated_upload_gets_the_first_answer_and_leaves_no_files() {
 #[tokio::test]
 async fn stale_if_match_changes_nothing() {
     let system = System::start().await;
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let etag = system.get("/v1/products/A").await.headers["etag"].clone();
     let build_upload = || {
         system
@@ -518,7 +518,7 @@ async fn photos_are_changed_by_operators_and_read_without_a_credential() {
     let keys = "admin=the-admin-key;operator=the-operator-key;storefront@shop=the-storefront-key";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.api_key = Some("the-operator-key".to_owned());
-    system.set_stock("A", &[]).await;
+    system.create_product_with_stock("A", &[]).await;
     let photo = system.add_photo("A").await;
     assert_eq!(
         system

@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{
-    Folder, Process, Reply, Store, System, Tables, is_announced, order_body, send, wait_until,
+    Process, Reply, Store, System, Tables, TestFolder, has_shipping_label, order_body, send,
+    wait_until,
 };
 
 fn start_migration(store: &Store) -> std::process::Child {
@@ -19,7 +20,7 @@ fn start_migration(store: &Store) -> std::process::Child {
 
 #[test]
 fn ten_workers_can_migrate_an_empty_database_concurrently() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
         return;
@@ -39,7 +40,7 @@ fn ten_workers_can_migrate_an_empty_database_concurrently() {
 
 #[tokio::test]
 async fn client_reads_use_the_replica_and_steps_the_primary() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let replica_store = Store::new(&folder);
     if replica_store.is_sqlite() {
         return;
@@ -98,7 +99,9 @@ async fn two_workers_process_orders_concurrently() {
         return;
     }
     let other_worker = system.spawn_replacement_worker();
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let create_orders = (0..60).map(async |_| {
         let order_reply = system
@@ -108,7 +111,9 @@ async fn two_workers_process_orders_concurrently() {
     });
     let ids = join_all(create_orders).await;
     for id in &ids {
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
     }
     assert_eq!(system.stock_level("A").await, (100, 60));
     let distinct_numbers_sql = "SELECT count(DISTINCT number) FROM orders";
@@ -135,7 +140,9 @@ async fn one_key_is_not_used_for_an_order_and_another_operation_by_two_workers()
         second_worker.find_logged_field("health", 0).is_some()
     })
     .await;
-    system.set_stock("A", &[("main", 10_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 10_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let new_order = order_body(&customer_id, "A", 1);
     let post_with_key = |path: String, idempotency_key: String, body: &serde_json::Value| {
@@ -196,7 +203,7 @@ async fn rare_orders_are_found_by_index() {
     if system.store.is_sqlite() {
         return;
     }
-    system.set_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
     let customer_id = system.create_customer().await;
     let import_lines = vec![order_body(&customer_id, "A", 1); 2_000];
     let import_report = system.import(&import_lines, None).await.expect(200);
@@ -232,15 +239,15 @@ async fn rare_orders_are_found_by_index() {
 
 #[tokio::test]
 async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     if Store::new(&folder).is_sqlite() {
         return;
     }
     let timeout = std::time::Duration::from_secs(1);
     let timeout_ms = timeout.as_millis().to_string();
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", &timeout_ms)]).await;
-    system.set_stock("A", &[("main", 1)]).await;
-    system.set_stock("B", &[("main", 1)]).await;
+    system.create_product_with_stock("A", &[("main", 1)]).await;
+    system.create_product_with_stock("B", &[("main", 1)]).await;
     let set_stock = |sku: &str, on_hand: i64| {
         let path = format!("/v1/products/{sku}/stock/main");
         let request = system.request(reqwest::Method::PUT, &path);

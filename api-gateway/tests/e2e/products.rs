@@ -108,7 +108,7 @@ async fn product_can_be_created_changed_and_deleted() {
 #[tokio::test]
 async fn order_keeps_the_price_at_creation() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 2))
@@ -138,7 +138,7 @@ async fn order_keeps_the_price_at_creation() {
 #[tokio::test]
 async fn order_with_two_currencies_is_refused() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system
         .post(
             "/v1/products",
@@ -162,7 +162,9 @@ async fn order_with_two_currencies_is_refused() {
 #[tokio::test]
 async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
     let system = System::start().await;
-    system.set_stock("A", &[("east", 6), ("west", 2)]).await;
+    system
+        .create_product_with_stock("A", &[("east", 6), ("west", 2)])
+        .await;
     let low_stock_patch = json!({"low_stock_at": 3});
     let product = system
         .put("/v1/products/A", low_stock_patch)

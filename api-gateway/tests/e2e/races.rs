@@ -115,7 +115,7 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
     ])
     .await;
     system
-        .set_stock("A", &[("east", 1_000), ("west", 1_000)])
+        .create_product_with_stock("A", &[("east", 1_000), ("west", 1_000)])
         .await;
     let customer_id = system.create_customer().await;
     let mut random = Random(1);

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced, order_body};
+use crate::harness::{Reply, System, has_shipping_label, order_body};
 
 impl System {
     /// Creates an order that is shipped and captured.
@@ -13,7 +13,8 @@ impl System {
             .post("/v1/orders", order_body(&customer_id, "A", quantity))
             .await;
         let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         let webhook_reply = self
             .send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await;
@@ -41,7 +42,7 @@ impl System {
 #[tokio::test]
 async fn partial_refunds_never_exceed_the_captured_amount() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = system.captured_order(3).await;
     let reply = system
         .refund(&id, json!({"amount": 1000, "reason": "damaged"}))
@@ -90,7 +91,7 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
 #[tokio::test]
 async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let id = system.captured_order(5).await;
     let replies = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
     let accepted_count = replies.iter().filter(|reply| reply.status == 202).count();
@@ -109,13 +110,15 @@ async fn refund_needs_a_captured_payment_and_an_operator() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_reply = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     system
         .refund(&id, json!({}))
         .await

@@ -30,7 +30,7 @@ async fn read_until(stream: &mut Response, expected_text: &str) -> String {
 #[tokio::test]
 async fn positions_beyond_a_restored_backup_are_refused() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     system.wait_until_idle().await;
     system.worker.terminate();

@@ -15,7 +15,9 @@ pub(crate) async fn orders_with_failing_payments(
         ("STRIPE_API_BASE", &provider.url("")),
     ];
     let system = System::start_with(&variables).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for _ in 0..order_count {

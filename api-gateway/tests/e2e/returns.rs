@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Reply, System, Tables, is_announced, order_body, run_script, send, wait_until,
+    Reply, System, Tables, has_shipping_label, order_body, run_script, send, wait_until,
 };
 
 const API_KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
@@ -25,7 +25,8 @@ impl System {
             .post("/v1/orders", order_body(customer_id, "A", quantity))
             .await;
         let id = text_of(&order_reply.expect(201)["id"]);
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         self.post(&format!("/v1/orders/{id}/shipments"), json!({}))
             .await
             .expect(201);
@@ -66,7 +67,7 @@ fn return_receipt_body(quantity: u32) -> Value {
 async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
     let mut system = System::start_with(&[("API_KEYS", API_KEYS)]).await;
     act_as(&mut system, "key-of-operator");
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     act_as(&mut system, "key-of-eu");
     let customer_id = system.create_customer().await;
     let order_reply = system
@@ -76,7 +77,7 @@ async fn return_is_requested_by_a_storefront_and_received_by_an_operator() {
     let problem_reply = system.request_return(&order_id, 1).await;
     problem_reply.expect_problem(409, "INVALID_STATE");
     system
-        .wait_for_order(&order_id, "announced", is_announced)
+        .wait_for_order(&order_id, "announced", has_shipping_label)
         .await;
     act_as(&mut system, "key-of-operator");
     let shipments_path = format!("/v1/orders/{order_id}/shipments");
@@ -223,7 +224,7 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
         .await;
         second_worker = Some(worker_process);
     }
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_id = system.create_shipped_order(&customer_id, 2).await;
     // Ten customers' clicks for two units: two requests of one unit fit.
@@ -297,7 +298,9 @@ async fn concurrent_requests_and_receipts_have_one_winner() {
 #[tokio::test]
 async fn returns_are_listed_page_by_page() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let first_order_id = system.create_shipped_order(&customer_id, 10).await;
     let second_order_id = system.create_shipped_order(&customer_id, 1).await;
@@ -377,7 +380,7 @@ async fn returns_are_listed_page_by_page() {
 #[tokio::test]
 async fn erasure_waits_for_returns_and_removes_their_texts() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_id = system.create_shipped_order(&customer_id, 2).await;
     let webhook_reply = system
@@ -425,7 +428,7 @@ async fn erasure_waits_for_returns_and_removes_their_texts() {
 #[tokio::test]
 async fn returns_are_handled_over_amqp() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let customer_id = system.create_customer().await;
     let order_id = system.create_shipped_order(&customer_id, 2).await;
     let script_output = run_script("foreign.py", &["returns", &system.broker.url(), &order_id]);

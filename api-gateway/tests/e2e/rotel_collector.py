@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import peer
+import python_program
 
 PR_SET_PDEATHSIG = 1
 url, log = sys.argv[1:]
@@ -40,7 +40,7 @@ def listening_port(pid):
     return None
 
 
-peer.end_with_parent()
+python_program.end_with_parent()
 with open(log, "wb") as output:
     process = subprocess.Popen(command, stdout=output, stderr=output, preexec_fn=end_with_this_process)
 while not (port := listening_port(process.pid)):

@@ -8,7 +8,7 @@ import sys
 import threading
 import urllib.request
 
-import peer
+import python_program
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
@@ -23,7 +23,7 @@ def age_objects(_signal, _frame):
                     key.last_modified -= datetime.timedelta(hours=2)
 
 
-peer.end_with_parent()
+python_program.end_with_parent()
 signal.signal(signal.SIGUSR1, age_objects)
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 port, bucket = sys.argv[1:]

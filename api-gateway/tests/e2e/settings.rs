@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::harness::{SHIPPER_SECRET, System, is_announced, order_body, wait_until};
+use crate::harness::{SHIPPER_SECRET, System, has_shipping_label, order_body, wait_until};
 
 /// Part of every secret of the test, in its plain form or in base64.
 const SECRET_MARK: &str = "MARKED-SECRET-0123456789";
@@ -109,7 +109,7 @@ async fn settings_show_the_configuration_without_any_secret() {
 #[tokio::test]
 async fn settings_show_versions_and_the_last_calls_to_connected_systems() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 9)]).await;
+    system.create_product_with_stock("A", &[("main", 9)]).await;
     let customer_id = system.create_customer().await;
     let settings = system.get("/v1/settings").await.expect(200);
     let version = env!("CARGO_PKG_VERSION");
@@ -139,7 +139,9 @@ async fn settings_show_versions_and_the_last_calls_to_connected_systems() {
         .post("/v1/orders", order_body(&customer_id, "A", 1))
         .await;
     let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     wait_until("the calls to be recorded", async || {
         let settings = system.get("/v1/settings").await.expect(200);
         ["payment_provider", "carrier"].iter().all(|partner_kind| {

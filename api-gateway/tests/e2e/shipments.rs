@@ -3,20 +3,20 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced};
+use crate::harness::{Reply, System, has_shipping_label};
 
 impl System {
     /// Creates an order of two products in two warehouses, paid and announced.
     async fn announced_order(&self) -> String {
-        self.set_stock("A", &[("east", 10)]).await;
-        self.set_stock("B", &[("west", 10)]).await;
+        self.create_product_with_stock("A", &[("east", 10)]).await;
+        self.create_product_with_stock("B", &[("west", 10)]).await;
         let customer_id = self.create_customer().await;
         let new_order = json!({"customer_id": customer_id, "items": [
             {"sku": "A", "quantity": 3}, {"sku": "B", "quantity": 2}]});
         let created_order = self.post("/v1/orders", new_order).await.expect(201);
         let id = created_order["id"].as_str().unwrap().to_owned();
         self.wait_for_order(&id, "announced", |order| {
-            is_announced(order) && order["shipments"].as_array().unwrap().len() == 2
+            has_shipping_label(order) && order["shipments"].as_array().unwrap().len() == 2
         })
         .await;
         id
@@ -447,14 +447,16 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
 async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     let system = System::start().await;
     system
-        .set_stock("A", &[("east", 2), ("west", 9), ("wset", 4)])
+        .create_product_with_stock("A", &[("east", 2), ("west", 9), ("wset", 4)])
         .await;
     let customer_id = system.create_customer().await;
     let new_order = crate::harness::order_body(&customer_id, "A", 3);
     let created_order = system.post("/v1/orders", new_order).await.expect(201);
     let id = created_order["id"].as_str().unwrap();
     assert_eq!(created_order["items"][0]["warehouse"], "west");
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     for impossible_shipment in [
         json!({"warehouse": "east"}),
         json!({"warehouse": "a b"}),

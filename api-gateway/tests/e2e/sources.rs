@@ -165,8 +165,10 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
         ("WAREHOUSE_SYNC_SECONDS", "1"),
     ])
     .await;
-    system.set_stock("A", &[("main", 5)]).await;
-    system.set_stock("B", &[("east", 4), ("west", 4)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
+    system
+        .create_product_with_stock("B", &[("east", 4), ("west", 4)])
+        .await;
     // While the warehouse is unavailable, orders use the local stock.
     let customer_id = system.create_customer().await;
     for (fault, expected_error) in [
@@ -214,12 +216,8 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
             skipped_row["row"].as_u64().unwrap(),
         )
     };
-    let positions: Vec<_> = report["skipped"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(position_of)
-        .collect();
+    let skipped_rows = report["skipped"].as_array().unwrap().iter();
+    let positions: Vec<_> = skipped_rows.map(position_of).collect();
     assert_eq!(positions, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
     assert_eq!(report["conflict_count"], 1);
     assert_eq!(report["conflicts"][0]["reserved"], 3);
@@ -259,7 +257,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
             .any(|(_, is_304)| *is_304)
     );
     system
-        .wait_for_order(&order_id, "announced", crate::harness::is_announced)
+        .wait_for_order(&order_id, "announced", crate::harness::has_shipping_label)
         .await;
     system.wait_until_idle().await;
     system.assert_verified();
@@ -270,7 +268,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     let remote_list = PagedServer::start(vec![]).await;
     let system =
         System::start_with(&[("IMPORT_URL", &remote_list.0.url), ("IMPORT_SECONDS", "1")]).await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let external_order = |row_id: Value, quantity: u32| json!({"id": row_id, "status": "new", "customer_id": customer_id, "items": [{"sku": "A", "quantity": quantity}]});
     remote_list.set_pages(vec![

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order_body, order_body_with_method, wait_until};
+use crate::harness::{System, has_shipping_label, order_body, order_body_with_method, wait_until};
 
 #[tokio::test]
 async fn stats_agree_with_the_orders() {
@@ -14,7 +14,9 @@ async fn stats_agree_with_the_orders() {
     )])
     .await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     system.api_key = Some("key-of-eu".to_owned());
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
@@ -25,7 +27,9 @@ async fn stats_agree_with_the_orders() {
         order_ids.push(order_reply.expect(201)["id"].as_str().unwrap().to_owned());
     }
     for id in &order_ids {
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
     }
     let declined_order = order_body_with_method(&customer_id, "A", 1, "pm_declined");
     system.post("/v1/orders", declined_order).await.expect(201);
@@ -135,7 +139,7 @@ async fn assert_only_operators_get_system_stats(mut system: System, stats: &Valu
 #[tokio::test]
 async fn new_order_is_counted_immediately() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 9)]).await;
+    system.create_product_with_stock("A", &[("main", 9)]).await;
     let customer_id = system.create_customer().await;
     for expected_total in 1..=5 {
         let order_reply = system
@@ -175,14 +179,16 @@ async fn read_samples(system: &System, url: &str) -> HashMap<(String, String), S
 #[tokio::test]
 async fn metrics_count_requests_steps_and_queues() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 9)]).await;
+    system.create_product_with_stock("A", &[("main", 9)]).await;
     let customer_id = system.create_customer().await;
     for _ in 0..3 {
         let order_reply = system
             .post("/v1/orders", order_body(&customer_id, "A", 1))
             .await;
         let id = order_reply.expect(201)["id"].as_str().unwrap().to_owned();
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
     }
     system
         .post("/v1/orders", order_body(&customer_id, "A", 99))
@@ -264,10 +270,12 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
     let keys = "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us";
     let mut system = System::start_with(&[("API_KEYS", keys), ("ORDER_APPROVAL", "manual")]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 50)]).await;
-    system.set_stock("B", &[("main", 3), ("other", 3)]).await;
-    system.set_stock("C", &[("main", 0)]).await;
-    system.set_stock("D", &[("main", 0)]).await;
+    system.create_product_with_stock("A", &[("main", 50)]).await;
+    system
+        .create_product_with_stock("B", &[("main", 3), ("other", 3)])
+        .await;
+    system.create_product_with_stock("C", &[("main", 0)]).await;
+    system.create_product_with_stock("D", &[("main", 0)]).await;
     for (sku, threshold) in [("A", json!(10)), ("B", json!(5)), ("C", json!(0))] {
         let patch = json!({"low_stock_at": threshold});
         let path = format!("/v1/products/{sku}");
@@ -313,7 +321,7 @@ async fn operators_get_the_number_of_orders_returns_and_products_that_need_atten
     let approve_path = format!("/v1/orders/{}/approve", order_ids[0]);
     system.post(&approve_path, json!({})).await.expect(200);
     system
-        .wait_for_order(&order_ids[0], "announced", is_announced)
+        .wait_for_order(&order_ids[0], "announced", has_shipping_label)
         .await;
     let webhook_reply = system
         .send_webhook("m-1", "shipment.shipped", &order_ids[0])

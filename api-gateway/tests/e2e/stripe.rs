@@ -9,13 +9,13 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, ProxyMode, Reply, Stripe, System, is_announced, order_body_with_method, send,
+    ProxyMode, Reply, Stripe, System, TestFolder, has_shipping_label, order_body_with_method, send,
 };
 
 const STRIPE_WEBHOOK_SECRET: &str = "whsec_of_stripe";
 
 async fn start_with_stripe() -> (System, Stripe) {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let stripe = Stripe::start(&folder).await;
     let variables = [
         ("PAYMENT_PROVIDER", "stripe"),
@@ -24,8 +24,8 @@ async fn start_with_stripe() -> (System, Stripe) {
         ("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRET),
     ];
     let system = System::start_in_folder(folder, &variables).await;
-    system.set_stock("A", &[("east", 50)]).await;
-    system.set_stock("B", &[("west", 50)]).await;
+    system.create_product_with_stock("A", &[("east", 50)]).await;
+    system.create_product_with_stock("B", &[("west", 50)]).await;
     (system, stripe)
 }
 
@@ -40,7 +40,8 @@ impl System {
     /// Creates an order that is shipped and captured with 3000.
     async fn shipped_and_captured_order(&self, stripe: &Stripe) -> String {
         let id = self.order_paid_with("pm_card_visa").await;
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         self.send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await
             .expect(200);
@@ -121,7 +122,9 @@ fn is_captured(order: &Value) -> bool {
 async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded() {
     let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
-    let order = system.wait_for_order(&id, "announced", is_announced).await;
+    let order = system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     assert_eq!(order["payment"]["provider"], "stripe");
     let reference = order["payment"]["reference"].as_str().unwrap().to_owned();
     assert!(reference.starts_with("pi_"), "{order}");
@@ -205,7 +208,9 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
 async fn edit_with_a_higher_total_authorizes_another_payment_intent_and_cancels_the_first() {
     let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
-    let order = system.wait_for_order(&id, "announced", is_announced).await;
+    let order = system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let first_reference = order["payment"]["reference"].clone();
     let edit_path = format!("/v1/orders/{id}/edit");
     let has_no_pending_edit = |order: &Value| order["pending_edit"].is_null();
@@ -321,7 +326,9 @@ async fn network_faults_never_move_money_twice() {
     for proxy_mode in proxy_modes {
         let id = system.order_paid_with("pm_card_visa").await;
         stripe.set_modes(&[ProxyMode::Forward, proxy_mode, proxy_mode]);
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         stripe.set_modes(&[proxy_mode, proxy_mode]);
         system
             .send_webhook(&format!("m-{id}"), "shipment.shipped", &id)
@@ -344,7 +351,9 @@ async fn network_faults_never_move_money_twice() {
         assert_eq!(stripe.amounts(&id).await, (0, 3000, 1500), "{proxy_mode:?}");
         // The response to the cancellation is lost as well.
         let id = system.order_paid_with("pm_card_visa").await;
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         stripe.set_modes(&[proxy_mode]);
         system
             .post(&format!("/v1/orders/{id}/cancel"), json!({}))
@@ -390,7 +399,9 @@ async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
 async fn changes_in_the_stripe_dashboard_are_applied() {
     let (system, stripe) = start_with_stripe().await;
     let reference = async |id: &str| {
-        let order = system.wait_for_order(id, "announced", is_announced).await;
+        let order = system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
         order["payment"]["reference"].as_str().unwrap().to_owned()
     };
     // Captured and refunded in Stripe's dashboard. The charge has the metadata of the payment.
@@ -436,7 +447,9 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
 async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
-    let order = system.wait_for_order(&id, "announced", is_announced).await;
+    let order = system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     let intent_id = order["payment"]["reference"].as_str().unwrap();
     let shipments_path = format!("/v1/orders/{id}/shipments");
     let partial_shipment = json!({"items": [{"sku": "A", "quantity": 1}]});
@@ -489,7 +502,9 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
         .call_api(Method::POST, "/_config/webhooks/ours", &webhook_form)
         .await;
     let id = system.order_paid_with("pm_card_visa").await;
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     system
         .send_webhook("m-1", "shipment.shipped", &id)
         .await
@@ -636,7 +651,9 @@ async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
 #[tokio::test]
 async fn immediate_follow_up_steps_are_not_lost() {
     let (system, _stripe) = start_with_stripe().await;
-    system.set_stock("MANY", &[("east", 1000)]).await;
+    system
+        .create_product_with_stock("MANY", &[("east", 1000)])
+        .await;
     let customer_id = &system.create_customer().await;
     let client_numbers: Vec<_> = (0..8).collect();
     let create_orders = client_numbers.iter().map(async |_| {
@@ -785,7 +802,9 @@ async fn orders_stripe_cannot_charge_are_refused_at_creation() {
     let new_order = order_body_with_method(&system.create_customer().await, "DINAR", 2, "pm_ok");
     let created_order = system.post("/v1/orders", new_order).await.expect(201);
     let id = created_order["id"].as_str().unwrap();
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     system
         .send_webhook("m-1", "shipment.shipped", id)
         .await

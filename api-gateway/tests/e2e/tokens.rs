@@ -38,7 +38,7 @@ async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
     assert_tokens_are_verified(&mut system, &tokens).await;
     // API keys remain valid.
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     // The storefront is taken from the token.
     system.api_key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
     let customer_id = system.create_customer().await;

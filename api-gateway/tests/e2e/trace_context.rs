@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::{
     endpoints::ALLOW_PRIVATE_URLS,
     harness::{
-        Folder, Peer, Receiver as WebhookReceiver, System, Tables, order_body, send, wait_until,
+        PythonProgram, Receiver as WebhookReceiver, System, Tables, TestFolder, order_body, send,
+        wait_until,
     },
     traces::{OtlpReceiver, create_order, span_names},
 };
@@ -37,11 +38,12 @@ async fn wait_for_label(system: &System, order_id: &str) {
 
 #[tokio::test]
 async fn third_party_collector_takes_the_traces_that_events_name() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let receiver = OtlpReceiver::start(&folder);
     let (url, log) = (receiver.endpoint().await, folder.join("rotel.log"));
     let arguments = [url.as_str(), log.to_str().unwrap()];
-    let collector = Peer::start("rotel_collector.py", &arguments, folder.join("rotel.port"));
+    let collector =
+        PythonProgram::start("rotel_collector.py", &arguments, folder.join("rotel.port"));
     let collector_url = format!("http://127.0.0.1:{}", collector.port().await);
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector_url.as_str()),
@@ -49,7 +51,9 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
         ALLOW_PRIVATE_URLS,
     ];
     let system = System::start_in_folder(folder, &variables).await;
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
     let webhooks = WebhookReceiver::start().await;
     system
         .create_endpoint(&webhooks.url("/"), &["payment.authorized"])
@@ -102,7 +106,9 @@ async fn third_party_collector_takes_the_traces_that_events_name() {
 #[tokio::test]
 async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
     let system = System::start().await;
-    system.set_stock("mug", &[("berlin", 99)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 99)])
+        .await;
     let long_tracestate_members: Vec<String> = (0..32)
         .map(|member_number| format!("k{member_number:02}={:a>200}", ""))
         .collect();
@@ -153,7 +159,9 @@ async fn invalid_trace_contexts_are_ignored_and_long_ones_shortened() {
 #[tokio::test]
 async fn trace_context_of_an_event_is_that_of_the_request_that_caused_it() {
     let system = System::start().await;
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
     let headers = [("traceparent", TRACEPARENT), ("tracestate", "vendor=a1")];
     let customer_id = system.create_customer().await;
     let request = system.request(Method::POST, "/v1/orders");

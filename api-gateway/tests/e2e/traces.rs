@@ -3,18 +3,18 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Peer, System, send, wait_until};
+use crate::harness::{PythonProgram, System, TestFolder, send, wait_until};
 
 /// The trace id of a client.
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN_ID: &str = "00f067aa0ba902b7";
 
-pub(crate) struct OtlpReceiver(Peer);
+pub(crate) struct OtlpReceiver(PythonProgram);
 
 impl OtlpReceiver {
-    pub(crate) fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &TestFolder) -> Self {
         let log = folder.join("spans.log");
-        Self(Peer::start("otlp_receiver.py", &[], log))
+        Self(PythonProgram::start("otlp_receiver.py", &[], log))
     }
 
     pub(crate) async fn endpoint(&self) -> String {
@@ -41,7 +41,7 @@ impl OtlpReceiver {
 
 /// Starts a system that exports its spans without delay.
 async fn start() -> (OtlpReceiver, System) {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let receiver = OtlpReceiver::start(&folder);
     let endpoint = receiver.endpoint().await;
     let variables = [
@@ -87,7 +87,9 @@ pub(crate) fn span_names(spans: &[Value]) -> Vec<String> {
 #[tokio::test]
 async fn one_trace_covers_an_order_from_request_to_last_step() {
     let (receiver, mut system) = start().await;
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
     let traceparent = format!("00-{TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
         ("traceparent", traceparent.as_str()),
@@ -183,7 +185,9 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
 #[tokio::test]
 async fn trace_continues_after_a_worker_death_and_records_failures() {
     let (receiver, mut system) = start().await;
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
     system.worker.kill();
     let traceparent = format!("00-{TRACE_ID}-{CLIENT_SPAN_ID}-01");
     let headers = [
@@ -226,7 +230,9 @@ async fn unavailable_otlp_receiver_has_no_effect() {
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ];
     let mut system = System::start_with(&variables).await;
-    system.set_stock("mug", &[("berlin", 9)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 9)])
+        .await;
     let id = create_order(&system, &[], json!({})).await;
     system
         .wait_for_order(&id, "processing", |order| order["status"] == "processing")

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     auth::API_KEYS,
-    harness::{Receiver, System, Tables, is_announced, order_body, send},
+    harness::{Receiver, System, Tables, has_shipping_label, order_body, send},
 };
 
 /// Creates an order to Berlin, and waits until it has a label.
@@ -15,7 +15,9 @@ async fn create_announced_order(system: &System) -> String {
     new_order["shipping_address"] = json!({"name": "Ada", "city": "Berlin"});
     let created_order = system.post("/v1/orders", new_order).await.expect(201);
     let id = created_order["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     id
 }
 
@@ -45,7 +47,7 @@ fn digest(address: &Value) -> String {
 #[tokio::test]
 async fn changed_address_replaces_the_label_at_the_carrier() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
     let berlin_address = json!({"city": "Berlin", "name": "Ada"});
@@ -131,7 +133,7 @@ async fn changed_address_replaces_the_label_at_the_carrier() {
 #[tokio::test]
 async fn invalid_changes_of_an_order_are_refused_with_the_field() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let id = create_announced_order(&system).await;
     let path = format!("/v1/orders/{id}");
     let version = system.get(&path).await.expect(200)["version"].clone();
@@ -174,7 +176,7 @@ async fn storefronts_see_neither_note_nor_tags_anywhere() {
         System::start_with(&[("API_KEYS", API_KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let receiver = Receiver::start().await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let new_endpoint = json!({"url": receiver.url("/eu"), "event_types": ["order.updated"]});
     let endpoint_reply = system.post("/v1/webhook-endpoints", new_endpoint).await;
@@ -286,8 +288,12 @@ async fn open_stream(system: &System) -> reqwest::Response {
 #[tokio::test]
 async fn orders_are_listed_by_tag_with_all_other_filters() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 500)]).await;
-    system.set_stock("B", &[("main", 500)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 500)])
+        .await;
+    system
+        .create_product_with_stock("B", &[("main", 500)])
+        .await;
     let ada_id = system.create_customer().await;
     let eve_id = system.create_customer().await;
     let mut order_ids = Vec::new();

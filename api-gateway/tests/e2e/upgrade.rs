@@ -5,11 +5,11 @@ use std::{fs, path::Path, process::Stdio};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Folder, Process, Store, System, Tables, WORKER, is_announced, setting, wait_until,
+    Process, Store, System, Tables, TestFolder, WORKER, has_shipping_label, setting, wait_until,
 };
 
 /// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
-fn first_version_store(folder: &Folder) -> Store {
+fn first_version_store(folder: &TestFolder) -> Store {
     let store = Store::new(folder);
     let data_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
     let read_file = |file_name: &str| fs::read_to_string(data_folder.join(file_name)).unwrap();
@@ -51,7 +51,7 @@ async fn change_old_orders(system: &System, delivered_id: &str, labelled_id: &st
 
 #[tokio::test]
 async fn orders_of_the_first_version_are_migrated_and_completed() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = first_version_store(&folder);
     // Before the migration, `verify` reports the earlier schema and not an inconsistency.
     let verify_result = Process::command(WORKER)
@@ -208,7 +208,7 @@ pub(crate) async fn wait_until_ready(worker: &Process) {
 
 #[tokio::test]
 async fn this_version_and_the_previous_one_run_side_by_side() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
         // SQLite has one worker; see the next test.
@@ -218,7 +218,9 @@ async fn this_version_and_the_previous_one_run_side_by_side() {
         return;
     };
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
 
     // The new worker migrates the schema while the previous one processes payments.
@@ -243,10 +245,12 @@ async fn upgrade_can_be_rolled_back() {
     let Some(previous_worker) = previous_worker() else {
         return;
     };
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for worker_program in [WORKER, &previous_worker, WORKER] {
@@ -273,10 +277,12 @@ async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
     let Some(previous_worker) = previous_worker() else {
         return;
     };
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 1_000)])
+        .await;
     let create_customer = async |system: &System, name: &str| {
         let new_customer = json!({"name": name, "email": "c@example.com"});
         let created_customer = system.post("/v1/customers", new_customer).await.expect(201);
@@ -312,7 +318,7 @@ async fn customers_and_shipments_of_the_previous_version_are_kept_and_found() {
     let order = system.post("/v1/orders", order).await.expect(201);
     let order_id = order["id"].as_str().unwrap();
     system
-        .wait_for_order(order_id, "announced", is_announced)
+        .wait_for_order(order_id, "announced", has_shipping_label)
         .await;
     let shipment_body = json!({"carrier": "DHL", "tracking_number": "PREV-1"});
     let path = format!("/v1/orders/{order_id}/shipments");
@@ -348,7 +354,9 @@ async fn indexes_are_built_while_orders_are_taken() {
         // SQLite has one worker, which migrates before it takes orders.
         return;
     }
-    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     // The database as it was when the version that builds indexes was interrupted: two are missing, one is invalid.
     system.store.run(

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{
-        Folder, Store, System, Tables, WORKER, is_announced, order_body_with_method, wait_until,
+        Store, System, Tables, TestFolder, WORKER, has_shipping_label, order_body_with_method,
+        wait_until,
     },
     upgrade::{previous_worker, restart_with},
 };
@@ -62,7 +63,8 @@ impl System {
     async fn create_labelled_order(&self, customer_id: &str) -> String {
         let id = self.create_unapproved_order(customer_id, "pm_ok").await;
         self.approve_order(&id).await;
-        self.wait_for_order(&id, "announced", is_announced).await;
+        self.wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         id
     }
 
@@ -182,7 +184,9 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     };
     let mut system =
         System::start_with_worker(&previous_worker, &[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let earlier_orders = system.create_orders_in_every_status(&customer_id).await;
     restart_with(&mut system, WORKER).await;
@@ -208,7 +212,9 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     system.approve_order(&earlier_orders.unapproved_id).await;
     // A higher total is authorized, a lower one is authorized already.
     for id in [&earlier_orders.unpaid_id, &earlier_orders.processing_id] {
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
         system.edit_quantity(id, 3, 202).await;
         system
             .wait_for_order(id, "edited", |order| order["total"] == 3_000)
@@ -249,9 +255,8 @@ async fn orders_of_the_previous_version_in_every_status_are_edited_changed_and_r
     }
     for id in [&earlier_orders.unpaid_id, &earlier_orders.cancelled_id] {
         let path = format!("/v1/orders/{id}/returns");
-        let reply = system
-            .post(&path, json!({"items": items_of_units(1)}))
-            .await;
+        let return_body = json!({"items": items_of_units(1)});
+        let reply = system.post(&path, return_body).await;
         reply.expect_problem(409, "INVALID_STATE");
     }
 
@@ -333,7 +338,9 @@ async fn previous_version_refuses_to_change_orders_with_parts_that_it_does_not_k
         return;
     };
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let id_without_new_parts = system.create_labelled_order(&customer_id).await;
     let ids_with_new_parts = system.create_orders_with_new_parts(&customer_id).await;
@@ -411,19 +418,23 @@ async fn pending_edits_outlive_a_worker_of_the_previous_version() {
     let Some(previous_worker) = previous_worker() else {
         return;
     };
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
         // SQLite has one worker.
         return;
     }
     let system = System::start_with_store(folder, store, WORKER).await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
         let id = system.create_unapproved_order(&customer_id, "pm_ok").await;
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
         let path = format!("/v1/orders/{id}/edit");
         let edit = json!({"items": items_of_units(3), "payment_method": "pm_slow"});
         system.post(&path, edit).await.expect(202);
@@ -434,7 +445,9 @@ async fn pending_edits_outlive_a_worker_of_the_previous_version() {
     crate::upgrade::wait_until_ready(&worker_of_previous_version).await;
     for _ in 0..10 {
         let id = system.create_unapproved_order(&customer_id, "pm_ok").await;
-        system.wait_for_order(&id, "announced", is_announced).await;
+        system
+            .wait_for_order(&id, "announced", has_shipping_label)
+            .await;
     }
     worker_of_previous_version.terminate();
     for id in &ids {

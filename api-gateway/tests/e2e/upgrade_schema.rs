@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Folder, Process, Store, System, Tables, WORKER, setting, wait_until},
+    harness::{Process, Store, System, Tables, TestFolder, WORKER, setting, wait_until},
     upgrade::{create_orders, previous_worker, restart_with, wait_until_processing},
 };
 
@@ -35,7 +35,7 @@ fn start_migration(store: &Store) -> std::process::Child {
 
 #[tokio::test]
 async fn upgraded_database_has_the_schema_of_a_new_one() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let (store, new_store) = (Store::new(&folder), Store::new(&folder));
     if store.is_sqlite() {
         return;
@@ -45,7 +45,9 @@ async fn upgraded_database_has_the_schema_of_a_new_one() {
     };
     assert!(start_migration(&new_store).wait().unwrap().success());
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     create_orders(&system, &customer_id, 2).await;
     restart_with(&mut system, WORKER).await;
@@ -57,7 +59,7 @@ async fn upgraded_database_has_the_schema_of_a_new_one() {
 
 #[tokio::test]
 async fn interrupted_migration_continues_while_orders_are_taken() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
         return;
@@ -66,7 +68,9 @@ async fn interrupted_migration_continues_while_orders_are_taken() {
         return;
     };
     let mut system = System::start_with_store(folder, store, &previous_worker).await;
-    system.set_stock("mug", &[("berlin", 1_000)]).await;
+    system
+        .create_product_with_stock("mug", &[("berlin", 1_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut ids = create_orders(&system, &customer_id, 2).await;
 

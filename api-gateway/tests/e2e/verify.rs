@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::harness::{
-    Folder, Process, Store, System, Tables, WORKER, is_announced, order_body,
+    Process, Store, System, Tables, TestFolder, WORKER, has_shipping_label, order_body,
     order_body_with_method,
 };
 
@@ -166,7 +166,9 @@ const INCONSISTENCIES: [Inconsistency; 24] = [
 #[tokio::test]
 async fn verify_reports_every_kind_of_inconsistency() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 101)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 101)])
+        .await;
     let customer_id = system.create_customer().await;
     let verify_customer_path = format!("/v1/customers/{customer_id}/verify");
     let verify_customer_reply = system
@@ -183,7 +185,9 @@ async fn verify_reports_every_kind_of_inconsistency() {
         order_ids.push(created_order["id"].as_str().unwrap().to_owned());
     }
     for id in &order_ids {
-        system.wait_for_order(id, "announced", is_announced).await;
+        system
+            .wait_for_order(id, "announced", has_shipping_label)
+            .await;
     }
     system
         .send_webhook("m-1", "shipment.delivered", &order_ids[0])
@@ -258,7 +262,7 @@ fn exit_status(database_url: &str) -> Option<i32> {
 
 #[test]
 fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let store = Store::new(&folder);
     // The database has no schema yet.
     assert_eq!(exit_status(&store.url()), Some(2));
@@ -279,7 +283,9 @@ fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_succeeds_at_any_time_under_load() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let should_stop = AtomicBool::new(false);
     let place_orders = async |buyer_number: usize| {
@@ -292,7 +298,9 @@ async fn verify_succeeds_at_any_time_under_load() {
                 .await
                 .expect(201);
             let id = created_order["id"].as_str().unwrap();
-            system.wait_for_order(id, "announced", is_announced).await;
+            system
+                .wait_for_order(id, "announced", has_shipping_label)
+                .await;
             system
                 .send_webhook(
                     &format!("m-{buyer_number}-{order_number}"),

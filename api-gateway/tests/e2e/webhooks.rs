@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use crate::harness::{SHIPPER_SECRET, System, is_announced, order_body, run_script, send};
+use crate::harness::{SHIPPER_SECRET, System, has_shipping_label, order_body, run_script, send};
 
 /// Starts a system with one order whose shipment is announced.
 async fn start_with_order() -> (System, String) {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let created_order = system
         .post(
             "/v1/orders",
@@ -18,7 +18,9 @@ async fn start_with_order() -> (System, String) {
         .await
         .expect(201);
     let id = created_order["id"].as_str().unwrap().to_owned();
-    system.wait_for_order(&id, "announced", is_announced).await;
+    system
+        .wait_for_order(&id, "announced", has_shipping_label)
+        .await;
     (system, id)
 }
 
@@ -170,7 +172,7 @@ async fn delivered_before_shipped_implies_both() {
 #[tokio::test]
 async fn refused_webhook_can_be_retried_with_the_same_id() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let slow_order = json!({
         "customer_id": system.create_customer().await, "items": [{"sku": "A", "quantity": 1}], "payment_method": "pm_slow"
     });
@@ -180,7 +182,9 @@ async fn refused_webhook_can_be_retried_with_the_same_id() {
         .send_webhook("m-1", "shipment.shipped", id)
         .await
         .expect_problem(409, "INVALID_STATE");
-    system.wait_for_order(id, "announced", is_announced).await;
+    system
+        .wait_for_order(id, "announced", has_shipping_label)
+        .await;
     system
         .send_webhook("m-1", "shipment.shipped", id)
         .await

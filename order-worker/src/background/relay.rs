@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::{
     amqp::{
         header,
-        message::{Headers, Outgoing},
+        message::{Headers, OutgoingMessage},
         publisher::{Publisher, Target},
         topology::{EVENTS_EXCHANGE, STEP_QUEUE},
     },
@@ -43,15 +43,15 @@ use crate::{
     store::{FeedConsumer, Store, StoreError},
 };
 
-/// Maximum number of queued batches of steps. Further steps are handed to the sweeper.
+/// Maximum number of queued batches of steps. Further steps are handed to the poller.
 const MAX_QUEUED_BATCHES: usize = 256;
-/// Maximum number of steps handed to the sweeper. Further steps are sent when their lease ends.
+/// Maximum number of steps handed to the poller. Further steps are sent when their lease ends.
 const MAX_UNSENT_STEPS: usize = 20_000;
-/// Maximum number of steps that the sweeper sends at once.
-const SWEEP_LIMIT: u32 = 500;
-/// Interval of the sweeper, and so the resolution of timers.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-/// Number of ready messages in the step queue from which on the sweeper sends nothing.
+/// Maximum number of steps that the poller sends at once.
+const MAX_POLLED_STEPS: u32 = 500;
+/// Interval of the poller, and so the resolution of timers.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Number of ready messages in the step queue from which on the poller sends nothing.
 const MAX_QUEUE_DEPTH: u32 = 1_000;
 /// Maximum number of events published at once.
 const EVENTS_PER_ROUND: u32 = 500;
@@ -88,7 +88,7 @@ impl Outbox {
         if step_rows.is_empty() {
             return;
         }
-        // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
+        // The channel is full because the broker is slow or unavailable: the poller sends the steps.
         if let Err(TrySendError::Full(step_rows)) = self.step_sender.try_send(step_rows) {
             let mut unsent_steps = lock(&self.unsent_steps);
             if unsent_steps.len() < MAX_UNSENT_STEPS {
@@ -170,7 +170,7 @@ impl Relay {
                 self.activity,
             ),
         );
-        spawn(tasks, stop, sweep_due_steps(store.clone(), publisher));
+        spawn(tasks, stop, poll_due_steps(store.clone(), publisher));
     }
 }
 
@@ -236,7 +236,7 @@ async fn send(store: &Store, publisher: &Publisher, step_rows: &[StepRow]) {
     }
 }
 
-/// Makes steps that could not be sent available to the sweeper. If the database is unavailable too, they
+/// Makes steps that could not be sent available to the poller. If the database is unavailable too, they
 /// become available when their lease ends.
 async fn release_claims(store: &Store, step_rows: &[&StepRow]) {
     if let Err(error) = store.release_steps(step_rows).await {
@@ -256,7 +256,7 @@ async fn publish_events(
 ) {
     loop {
         if publisher.check().is_err() {
-            time::sleep(SWEEP_INTERVAL).await;
+            time::sleep(POLL_INTERVAL).await;
             continue;
         }
         let started_at = Instant::now();
@@ -331,15 +331,15 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<PublishRes
     Ok(PublishResult::Published { oldest_event_time })
 }
 
-fn event_message(event: &CloudEvent) -> Outgoing {
-    Outgoing {
+fn event_message(event: &CloudEvent) -> OutgoingMessage {
+    OutgoingMessage {
         kind: Some(event.kind.clone()),
         content_type: Some("application/cloudevents+json".to_owned()),
         message_id: Some(event.id.to_string()),
         persistent: true,
         headers: event_headers(event),
         body: serde_json::to_vec(event).unwrap_or_default(),
-        ..Outgoing::default()
+        ..OutgoingMessage::default()
     }
 }
 
@@ -358,21 +358,21 @@ fn event_headers(event: &CloudEvent) -> Headers {
     present_headers.collect()
 }
 
-async fn sweep_due_steps(store: Store, publisher: Arc<Publisher>) {
+async fn poll_due_steps(store: Store, publisher: Arc<Publisher>) {
     loop {
-        time::sleep(SWEEP_INTERVAL).await;
+        time::sleep(POLL_INTERVAL).await;
         // A claim delays a step by the lease, so steps are only claimed while they can be sent.
         if publisher.check().is_err() {
             continue;
         }
-        match sweep_once(&store, &publisher).await {
+        match send_due_steps(&store, &publisher).await {
             Ok(()) => {}
             Err(error) => log_and_pause(&error).await,
         }
     }
 }
 
-async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreError> {
+async fn send_due_steps(store: &Store, publisher: &Publisher) -> Result<(), StoreError> {
     let now = Timestamp::now();
     if !store.has_due_step(now).await? {
         return Ok(());
@@ -383,8 +383,8 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
         .await
         .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
     {
-        let step_rows = store.claim_due_steps(now, SWEEP_LIMIT).await?;
-        tracing::debug!(count = step_rows.len(), "the sweeper sends due steps");
+        let step_rows = store.claim_due_steps(now, MAX_POLLED_STEPS).await?;
+        tracing::debug!(count = step_rows.len(), "the poller sends due steps");
         send(store, publisher, &step_rows).await;
     }
     Ok(())

@@ -191,8 +191,8 @@ pub async fn read_system_stats(
         outbox_lag: backlog.outbox_lag,
         sends_messages: store.are_messages_on().await?,
         steps: worker_stats.latencies.summarize(),
-        warehouse: store.job(stock_refresh::NAME).await?,
-        import: store.job(order_import::NAME).await?,
+        last_warehouse_sync: store.job_state(stock_refresh::NAME).await?,
+        last_import: store.job_state(order_import::NAME).await?,
     })
 }
 
@@ -337,9 +337,9 @@ fn orders(counts_by_name: &BTreeMap<&str, i64>) -> OrderCounts {
         total: created_count,
         cancelled: counts_by_reason,
         imported: count_of("imported"),
-        new: counts_by_status[0].1,
+        pending_orders: counts_by_status[0].1,
         processed: counts_by_status[1].1 + counts_by_status[2].1 + counts_by_status[3].1,
-        failed: counts_by_status[4].1,
+        cancelled_orders: counts_by_status[4].1,
         by_status: counts_by_status
             .map(|(status, count)| (status.as_str().to_owned(), count))
             .into(),

@@ -46,7 +46,7 @@ use crate::{
 
 /// Orders per page.
 const ROWS_PER_PAGE: u32 = 500;
-/// A step is overdue if its message is late by more than this. The sweeper sends due steps several times a
+/// A step is overdue if its message is late by more than this. The poller sends due steps several times a
 /// second.
 const OVERDUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
@@ -134,7 +134,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     }
     customers::check_customers(&mut audit, &mut report).await?;
     api_keys::check_api_keys(&mut audit, &mut report).await?;
-    for missing_order_id in audit.references_without_order().await? {
+    for missing_order_id in audit.ids_of_missing_orders().await? {
         report
             .violations
             .push(format!("order {missing_order_id}: has events but no row"));
@@ -158,7 +158,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             "feed: the consumer {consumer_name} is ahead of the end of the feed; the next events would be skipped"
         ));
     }
-    for overdue_step in audit.overdue_steps(now - OVERDUE_AFTER).await? {
+    for overdue_step in audit.overdue_or_orphaned_steps(now - OVERDUE_AFTER).await? {
         report.violations.push(match overdue_step.publish_at {
             Some(published_at) if order_ids.contains(&overdue_step.row.key.order_id) => {
                 format!(
@@ -212,7 +212,7 @@ async fn check_orders(
             continue;
         }
         check_total(order, report);
-        match Order::fold_like(order, &event_history) {
+        match Order::fold_with_transactions_of(order, &event_history) {
             Ok(Some(folded_order)) if folded_order == *order => {}
             Ok(Some(folded_order)) => report.violations.push(format!(
                 "order {subject}: stored as {} in version {}, but its events result in {} in version {}{}",
@@ -264,7 +264,9 @@ fn check_shipped_goods(
     report: &mut Report,
 ) {
     let uncollectable_amount = order.uncollectable_shipped();
-    let has_pending_step = steps.iter().any(|step_row| !step_row.key.step.is_timer());
+    let has_pending_step = steps
+        .iter()
+        .any(|step_row| !step_row.key.step.is_timer_or_check());
     if uncollectable_amount > 0
         && !has_pending_step
         && !orders_with_discarded_capture.contains(&order.id)
@@ -288,7 +290,7 @@ fn check_payment(
     let order_id = order.id;
     let step_key = StepKey {
         order_id,
-        step: Step::authorization(order.authorization),
+        step: Step::authorization(order.authorized_edit_number),
     }
     .to_string();
     let payment_record = payment_records.get(&step_key).cloned().unwrap_or_default();
@@ -335,7 +337,9 @@ fn check_payment(
     // A pending or dead step explains a difference. A free order is not in the ledger.
     if order.total == 0
         || order.payment.provider != "sandbox"
-        || steps.iter().any(|step_row| !step_row.key.step.is_timer())
+        || steps
+            .iter()
+            .any(|step_row| !step_row.key.step.is_timer_or_check())
     {
         return;
     }
@@ -381,8 +385,8 @@ fn check_other_payments(
 ) {
     let is_free = order.total == 0 && order.payment.captured == 0;
     let is_pending = |edit_number: u32| order.has_pending_edit(edit_number);
-    let is_other = |edit_number: &u32| *edit_number != order.authorization || is_free;
-    for edit_number in (0..=order.edits).filter(is_other) {
+    let is_other = |edit_number: &u32| *edit_number != order.authorized_edit_number || is_free;
+    for edit_number in (0..=order.last_edit_number).filter(is_other) {
         let has_step = steps
             .iter()
             .any(|step_row| step_row.key.step == Step::VoidAuthorization(edit_number));

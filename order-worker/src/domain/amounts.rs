@@ -114,7 +114,7 @@ pub fn divide(amount: i64, weights: &[i64]) -> Vec<i64> {
 /// Amount of the first `units` of `quantity` units that cost `total_amount` together: each unit gets an equal share,
 /// and the first ones get the minor units that remain. So the amounts of any partition of the units add up to
 /// `total_amount`, in whatever order they are shipped or refunded.
-pub fn first_units(total_amount: i64, units: u64, quantity: u64) -> i64 {
+pub fn amount_of_first_units(total_amount: i64, units: u64, quantity: u64) -> i64 {
     if units >= quantity {
         return total_amount;
     }
@@ -138,8 +138,8 @@ pub fn split_line(line: &LineItem, quantities: &[NonZeroU32]) -> Vec<LineItem> {
             let first_unit = end_unit;
             end_unit += u64::from(quantity.get());
             let share = |amount| {
-                first_units(amount, end_unit, total_units)
-                    - first_units(amount, first_unit, total_units)
+                amount_of_first_units(amount, end_unit, total_units)
+                    - amount_of_first_units(amount, first_unit, total_units)
             };
             // Running sums are divided, not single discounts: otherwise the first units could get the remaining
             // minor unit of each discount, and cost less than nothing.
@@ -250,12 +250,12 @@ mod tests {
         #[test]
         fn units_add_up_to_the_total(total in 0..1_000_000_000_000_i64, quantity in 1..1_000_000_u64, first_count in 0..1_000_u64) {
             let first_count = quantity * first_count / 1_000;
-            let first_amount = first_units(total, first_count, quantity);
+            let first_amount = amount_of_first_units(total, first_count, quantity);
             prop_assert!(0 <= first_amount && first_amount <= total);
-            let next_unit_amount = first_units(total, first_count + 1, quantity) - first_amount;
+            let next_unit_amount = amount_of_first_units(total, first_count + 1, quantity) - first_amount;
             let unit_amount = total / i64::try_from(quantity).unwrap();
             prop_assert!(first_count == quantity || next_unit_amount == unit_amount || next_unit_amount == unit_amount + 1);
-            prop_assert_eq!(first_units(total, quantity, quantity), total);
+            prop_assert_eq!(amount_of_first_units(total, quantity, quantity), total);
         }
 
         #[test]

@@ -15,13 +15,13 @@ use shared::{
     message::ResendMessage,
     order::{
         AcceptOrder, CancelEdit, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
-        CreateReturn, CreateShipment, EditOrder, EndReturn, ImportedOrder, Label, NextAction,
-        OrderRef, ReceiveReturn, RecordPayment, RefundOrder, RejectOrder, ReturnRef, UpdateOrder,
-        UpdateShipment,
+        CreateReturn, CreateShipment, EditOrder, ImportedOrder, Label, NextAction, OrderRef,
+        ReceiveReturn, RecordPayment, RefundOrder, RejectOrCancelReturn, RejectOrder, ReturnRef,
+        UpdateOrder, UpdateShipment,
     },
     outcome::{Failure, Json},
     product::{
-        AddImage, AdjustStock, NewProduct, OrderImages, ProductRef, RemoveImage, RemoveStock,
+        AddImage, AdjustStock, NewProduct, ProductRef, RemoveImage, RemoveStock, ReorderImages,
         SetStock, UpdateProduct,
     },
     request::Caller,
@@ -51,7 +51,7 @@ pub enum Command {
         action: Action,
     },
     /// The result of a step.
-    Finish {
+    FinishStep {
         /// The step.
         key: StepKey,
         /// Attempt of the step; results of other attempts than the expected one are ignored.
@@ -158,7 +158,7 @@ pub enum Action {
     /// Removes a photo of a product.
     RemoveImage(RemoveImage),
     /// Sets the order of a product's photos.
-    OrderImages(OrderImages),
+    ReorderImages(ReorderImages),
     /// Sets a stock level.
     SetStock(SetStock),
     /// Adjusts a stock level.
@@ -223,9 +223,9 @@ pub enum ReturnChange {
     /// Approves a requested return.
     Approve(ReturnRef),
     /// Rejects a requested return.
-    Reject(EndReturn),
+    Reject(RejectOrCancelReturn),
     /// Cancels an open return.
-    Cancel(EndReturn),
+    Cancel(RejectOrCancelReturn),
     /// Records the receipt of an approved return.
     Receive(ReceiveReturn),
 }
@@ -235,8 +235,8 @@ impl ReturnChange {
     pub fn id(&self) -> ReturnId {
         match self {
             Self::Approve(ReturnRef { id: return_id })
-            | Self::Reject(EndReturn { id: return_id, .. })
-            | Self::Cancel(EndReturn { id: return_id, .. })
+            | Self::Reject(RejectOrCancelReturn { id: return_id, .. })
+            | Self::Cancel(RejectOrCancelReturn { id: return_id, .. })
             | Self::Receive(ReceiveReturn { id: return_id, .. }) => *return_id,
         }
     }
@@ -273,7 +273,7 @@ impl Action {
             | Self::DeleteProduct(ProductRef { sku })
             | Self::AddImage(AddImage { sku, .. })
             | Self::RemoveImage(RemoveImage { sku, .. })
-            | Self::OrderImages(OrderImages { sku, .. })
+            | Self::ReorderImages(ReorderImages { sku, .. })
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. })
             | Self::RemoveStock(RemoveStock { sku, .. }) => Some(ResourceRef::Product(sku.clone())),
@@ -344,7 +344,7 @@ pub struct MessageKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyOperation {
     /// Name of the operation, such as `order.refund`.
-    pub name: &'static str,
+    pub operation_name: &'static str,
     /// Key of the record of an order that was created under the client's key, or else of the name of the
     /// operation: there is only one record under this key.
     pub create_order_key: String,
@@ -364,14 +364,14 @@ pub enum KeyOrigin {
     /// changed nothing.
     Message,
     /// The message's identity, on its first delivery: there is nothing to look up yet.
-    FirstDelivery,
+    FirstMessageDelivery,
 }
 
 /// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepResult {
     /// The provider created the payment, with this id.
-    Prepared {
+    PaymentCreated {
         /// Payment provider.
         provider: String,
         /// Id of the payment at the provider.
@@ -405,7 +405,7 @@ pub enum StepResult {
         /// Requested total amount in minor units.
         requested_amount: i64,
         /// Whether it was requested as the last capture, because no item remained to be shipped.
-        is_last: bool,
+        is_last_capture: bool,
     },
     /// The authorization is voided, or none can be created any more.
     Voided {
@@ -446,7 +446,7 @@ impl StepResult {
     /// Name for logs, which must not contain the data.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Prepared { .. } => "prepared",
+            Self::PaymentCreated { .. } => "prepared",
             Self::ActionRequired(_) => "action required",
             Self::PaymentState(_) => "payment state read",
             Self::Authorized { .. } => "authorized",

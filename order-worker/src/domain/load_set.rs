@@ -15,7 +15,7 @@ use shared::{
         RejectOrder, ShipmentUpdate, UpdateOrder, UpdateShipment,
     },
     product::{
-        AddImage, AdjustStock, NewProduct, OrderImages, ProductRef, RemoveImage, RemoveStock,
+        AddImage, AdjustStock, NewProduct, ProductRef, RemoveImage, RemoveStock, ReorderImages,
         SetStock, UpdateProduct,
     },
     webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
@@ -70,7 +70,7 @@ impl LoadSet {
     pub fn add(&mut self, command: &Command) {
         self.commands += 1;
         let action = match command {
-            Command::Finish { key, .. } => return self.orders.push(key.order_id),
+            Command::FinishStep { key, .. } => return self.orders.push(key.order_id),
             Command::FinishDelivery {
                 endpoint_id, id, ..
             } => {
@@ -183,7 +183,7 @@ impl LoadSet {
             | Action::DeleteProduct(ProductRef { sku })
             | Action::AddImage(AddImage { sku, .. })
             | Action::RemoveImage(RemoveImage { sku, .. })
-            | Action::OrderImages(OrderImages { sku, .. })
+            | Action::ReorderImages(ReorderImages { sku, .. })
             | Action::SetStock(SetStock { sku, .. })
             | Action::AdjustStock(AdjustStock { sku, .. })
             | Action::RemoveStock(RemoveStock { sku, .. }) => {

@@ -86,7 +86,8 @@ pub struct Message {
     /// Id of the event.
     pub event_id: EventId,
     /// Position of the event in the feed.
-    pub position: i64,
+    #[serde(rename = "position")]
+    pub event_position: i64,
     /// Kind.
     pub kind: MessageKind,
     /// Topic.
@@ -115,7 +116,8 @@ pub struct Message {
     /// Time of the next attempt.
     pub due_at: Option<Timestamp>,
     /// Time at which it was created or last resent.
-    pub asked_at: Timestamp,
+    #[serde(rename = "asked_at")]
+    pub requested_at: Timestamp,
     /// Time at which the mail server accepted it.
     pub sent_at: Option<Timestamp>,
     /// Time of creation.
@@ -164,7 +166,7 @@ impl Message {
     pub fn new(
         id: MessageId,
         order_id: OrderId,
-        (event_id, position): (EventId, i64),
+        (event_id, event_position): (EventId, i64),
         (kind, topic): (MessageKind, MessageTopic),
         now: Timestamp,
     ) -> Self {
@@ -172,7 +174,7 @@ impl Message {
             id,
             order_id,
             event_id,
-            position,
+            event_position,
             kind,
             topic,
             status: MessageStatus::Pending,
@@ -186,7 +188,7 @@ impl Message {
             attempts: 0,
             error: None,
             due_at: Some(now),
-            asked_at: now,
+            requested_at: now,
             sent_at: None,
             created_at: now,
         }
@@ -221,7 +223,7 @@ impl Message {
                 self.unconfirmed_attempts +=
                     u32::from(matches!(result.outcome, AttemptOutcome::Unconfirmed(_)));
                 let is_last_attempt = self.unconfirmed_attempts >= MAX_UNCONFIRMED_ATTEMPTS
-                    || now.duration_since(self.asked_at) >= RETRY_PERIOD;
+                    || now.duration_since(self.requested_at) >= RETRY_PERIOD;
                 let retry_delay = RETRY_POLICY.delay(self.failures, jitter);
                 match retry_delay.filter(|_| !is_last_attempt) {
                     Some(retry_delay) => {
@@ -250,7 +252,7 @@ impl Message {
         self.unconfirmed_attempts = 0;
         self.resends += 1;
         self.remove_content();
-        self.asked_at = now;
+        self.requested_at = now;
         self.due_at = Some(now);
     }
 

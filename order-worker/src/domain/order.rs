@@ -36,7 +36,7 @@ pub use self::{
     transactions::{MAX_TRANSACTIONS, Transactions},
 };
 use super::{
-    amounts::{Totals, first_units},
+    amounts::{Totals, amount_of_first_units},
     payment::MANUAL,
     step::{LabelId, StepRow},
     stock::subtract_items,
@@ -100,8 +100,8 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transactions: Option<Transactions>,
     /// Total amount to refund in minor units, whether refunded already or not.
-    #[serde(default)]
-    pub refund_due: i64,
+    #[serde(default, rename = "refund_due")]
+    pub total_refund_due: i64,
     /// Discarded refunds in minor units: they are not refunded automatically, but an operator can request
     /// them again.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -121,8 +121,12 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "is_false")]
     pub shipping_refunded: bool,
     /// Discarded captures in minor units, by the shipment that they were for.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub written_off: BTreeMap<ShipmentId, i64>,
+    #[serde(
+        default,
+        rename = "written_off",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub written_off_by_shipment: BTreeMap<ShipmentId, i64>,
     /// Shipments, cancelled ones included.
     pub shipments: Vec<Shipment>,
     /// Returns in the order of their requests.
@@ -134,15 +138,19 @@ pub struct Order {
     /// Warehouses whose label was replaced and has no successor yet.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub awaited_labels: BTreeSet<Warehouse>,
-    /// Number of edits that needed an authorization.
-    #[serde(default, skip_serializing_if = "is_zero_edits")]
-    pub edits: u32,
+    /// Number of the last edit that needed an authorization; 0: none did.
+    #[serde(default, rename = "edits", skip_serializing_if = "is_zero_edits")]
+    pub last_edit_number: u32,
     /// The edit whose higher total is being authorized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_edit: Option<Box<PendingEdit>>,
     /// Number of the edit that the payment was authorized for; 0: the order as it was created.
-    #[serde(default, skip_serializing_if = "is_zero_edits")]
-    pub authorization: u32,
+    #[serde(
+        default,
+        rename = "authorization",
+        skip_serializing_if = "is_zero_edits"
+    )]
+    pub authorized_edit_number: u32,
     /// Authorizations that are not the order's and still have to be voided: the ids at the provider, where one is
     /// known, by number of the edit; 0: the order as it was created.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -194,7 +202,7 @@ impl Order {
     /// Written-off amounts of shipped items, in minor units.
     fn total_written_off(&self) -> i64 {
         let written_off_amount_of =
-            |shipment: &Shipment| self.written_off.get(&shipment.id).copied();
+            |shipment: &Shipment| self.written_off_by_shipment.get(&shipment.id).copied();
         self.shipped_shipments()
             .filter_map(written_off_amount_of)
             .sum()
@@ -241,7 +249,7 @@ impl Order {
         let amounts_by_sku = self.product_totals();
         let product_values = units_by_sku.iter().map(|(sku, units)| {
             let (total_amount, quantity) = amounts_by_sku.get(sku).copied().unwrap_or_default();
-            first_units(total_amount, *units, quantity)
+            amount_of_first_units(total_amount, *units, quantity)
         });
         product_values.sum()
     }
@@ -270,7 +278,7 @@ impl Order {
     /// Amount of the order that can no longer be captured, in minor units, without cancelled items and
     /// written-off amounts.
     pub fn uncollectable_amount(&self) -> i64 {
-        let written_off_total: i64 = self.written_off.values().sum();
+        let written_off_total: i64 = self.written_off_by_shipment.values().sum();
         (self.total - self.cancelled_value() - written_off_total - self.collectable_amount()).max(0)
     }
 
@@ -285,7 +293,7 @@ impl Order {
             let (total_amount, quantity) =
                 amounts_by_sku.get(&item.sku).copied().unwrap_or_default();
             total_amount
-                - first_units(
+                - amount_of_first_units(
                     total_amount,
                     quantity.saturating_sub(item.quantity),
                     quantity,
@@ -367,8 +375,8 @@ impl Order {
     pub fn refund_of_units(&self, sku: &Sku, units: u64, refunds_returns: bool) -> i64 {
         let (total_amount, quantity) = self.product_total(sku);
         let units_before = self.refunded_or_returned(sku, refunds_returns);
-        first_units(total_amount, units_before + units, quantity)
-            - first_units(total_amount, units_before, quantity)
+        amount_of_first_units(total_amount, units_before + units, quantity)
+            - amount_of_first_units(total_amount, units_before, quantity)
     }
 
     /// Units of a product that operators refunded or, if `refunds_returns`, that were returned as shipments.
@@ -399,7 +407,11 @@ impl Order {
             let charged_total = self.value_of_first_units(&units_by_sku);
             let charge = charged_total - charged_amount;
             charged_amount = charged_total;
-            let written_off_amount = self.written_off.get(&shipment.id).copied().unwrap_or(0);
+            let written_off_amount = self
+                .written_off_by_shipment
+                .get(&shipment.id)
+                .copied()
+                .unwrap_or(0);
             (shipment.id, charge - written_off_amount)
         });
         charges.collect()
@@ -438,7 +450,7 @@ impl Order {
 
     /// Captured amount whose refund was not requested yet, in minor units.
     pub fn refundable_amount(&self) -> i64 {
-        self.payment.captured - self.refund_due.max(self.payment.refunded)
+        self.payment.captured - self.total_refund_due.max(self.payment.refunded)
     }
 
     /// Amount that may be refunded without a request of an operator, in minor units: discarded refunds are
@@ -449,7 +461,7 @@ impl Order {
 
     /// Amount charged for returned shipments whose refund was not requested yet, in minor units.
     pub fn return_refund_due(&self) -> i64 {
-        let requested_refunds = self.refund_due + self.refund_written_off - self.goodwill;
+        let requested_refunds = self.total_refund_due + self.refund_written_off - self.goodwill;
         (self.returned_value() - requested_refunds).min(self.refundable_automatically())
     }
 
@@ -482,7 +494,7 @@ impl Order {
         };
         self.uncancelled_shipments().all(is_finished)
             && self.outstanding_capture() == 0
-            && self.payment.refunded >= self.refund_due
+            && self.payment.refunded >= self.total_refund_due
             && settled_refunds >= lost_refund_due
     }
 
@@ -492,7 +504,7 @@ impl Order {
     }
 
     /// Amount that the customer still has to pay, if the order is paid manually, in minor units.
-    pub fn outstanding_refunds(&self) -> i64 {
+    pub fn outstanding_payment(&self) -> i64 {
         match self.status {
             OrderStatus::Cancelled => 0,
             OrderStatus::Pending
@@ -503,8 +515,8 @@ impl Order {
     }
 
     /// Amount of the refunds that were requested and not made yet, in minor units.
-    pub fn refund_outstanding(&self) -> i64 {
-        (self.refund_due - self.payment.refunded).max(0)
+    pub fn outstanding_refund(&self) -> i64 {
+        (self.total_refund_due - self.payment.refunded).max(0)
     }
 
     /// The transactions of the payment, or their summary.
@@ -620,7 +632,7 @@ impl Order {
     pub fn represent<'a>(&self, steps: impl IntoIterator<Item = &'a StepRow>) -> Representation {
         let next_step = steps
             .into_iter()
-            .filter(|step_row| !step_row.key.step.is_timer())
+            .filter(|step_row| !step_row.key.step.is_timer_or_check())
             .min_by_key(|step_row| (step_row.is_dead, step_row.due_at));
         let item_totals = Totals::of_lines(&self.items, self.tax_included);
         let shipping_totals = self.shipping_totals();

@@ -23,10 +23,13 @@ pub(super) fn apply(payment: &mut Payment, event_data: &EventData) {
             payment.provider.clone_from(provider);
             payment.reference = Some(reference.clone());
         }
-        EventData::PaymentActionRequired { kind, url } => {
+        EventData::PaymentActionRequired {
+            action_type,
+            action_url,
+        } => {
             payment.next_action = Some(NextAction {
-                kind: kind.clone(),
-                url: url.clone(),
+                action_type: action_type.clone(),
+                action_url: action_url.clone(),
                 client_secret: None,
             });
         }
@@ -96,7 +99,7 @@ pub struct PaymentState {
     pub is_closed: bool,
     /// Version of the order when the state was requested. The state is outdated if the order has changed
     /// since.
-    pub version: u64,
+    pub order_version: u64,
 }
 
 /// State of an authorization.

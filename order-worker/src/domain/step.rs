@@ -158,7 +158,7 @@ impl Step {
 
     /// Whether the step is a timer, or the check of a payment, which only reads. Such steps are not reported as in
     /// progress.
-    pub fn is_timer(&self) -> bool {
+    pub fn is_timer_or_check(&self) -> bool {
         matches!(
             self,
             Self::ExpireOrder | Self::CheckPayment | Self::ExpireEdit(_)
@@ -215,7 +215,7 @@ impl Step {
                 first_delay: seconds(1),
                 max_delay: seconds(60),
             },
-            // Payments and labels have to be settled even if it takes a day.
+            // Payments and labels have to be settled, even after an outage of hours.
             Self::CapturePayment
             | Self::VoidPayment
             | Self::VoidAuthorization(_)

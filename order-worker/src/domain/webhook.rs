@@ -161,7 +161,8 @@ pub struct Delivery {
     /// Event type.
     pub event_type: String,
     /// Position of the event in the feed.
-    pub position: i64,
+    #[serde(rename = "position")]
+    pub event_position: i64,
     /// Id of the request that caused the event.
     pub request_id: String,
     /// Status.
@@ -175,7 +176,8 @@ pub struct Delivery {
     /// Time of the next attempt.
     pub due_at: Option<Timestamp>,
     /// Time at which it was last requested.
-    pub asked_at: Timestamp,
+    #[serde(rename = "asked_at")]
+    pub last_requested_at: Timestamp,
     /// Time of creation.
     pub created_at: Timestamp,
 }
@@ -226,7 +228,7 @@ impl Delivery {
         self.failures += 1;
         // 410 means: never again (Standard Webhooks, "Operational considerations").
         let is_gone = result.response_code == Some(410);
-        let has_expired = now.duration_since(self.asked_at) >= RETRY_PERIOD;
+        let has_expired = now.duration_since(self.last_requested_at) >= RETRY_PERIOD;
         if let Some(delay) = RETRY_POLICY
             .delay(self.failures, jitter)
             .filter(|_| !is_gone && !has_expired && endpoint.is_active())
@@ -256,7 +258,7 @@ impl Delivery {
         retry_after: Option<SignedDuration>,
         now: Timestamp,
     ) -> SignedDuration {
-        let remaining_period = RETRY_PERIOD - now.duration_since(self.asked_at);
+        let remaining_period = RETRY_PERIOD - now.duration_since(self.last_requested_at);
         let requested_delay = retry_after.unwrap_or_default().min(remaining_period);
         backoff_delay.max(requested_delay)
     }
@@ -284,7 +286,7 @@ impl Delivery {
         self.status = DeliveryStatus::Pending;
         self.attempt += 1;
         self.failures = 0;
-        self.asked_at = now;
+        self.last_requested_at = now;
         self.due_at = Some(now);
     }
 

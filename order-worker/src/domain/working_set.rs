@@ -37,7 +37,7 @@ pub struct IdempotencyRecord {
     /// Digest of the request; for the record of an operation its name. Empty if any request matches.
     pub fingerprint: String,
     /// The resource of the reply; `None` for a failure, and for a task that has not ended.
-    pub answer: Option<ResourceRef>,
+    pub resource_ref: Option<ResourceRef>,
     /// The reply verbatim, where it is stored.
     pub outcome: Option<Outcome<Json>>,
 }
@@ -80,9 +80,9 @@ pub struct WorkingSet {
     /// Orders by external id.
     pub external_ids: HashMap<(Storefront, String), OrderId>,
     /// Next order numbers.
-    pub numbers: VecDeque<i64>,
+    pub next_order_numbers: VecDeque<i64>,
     /// Changes that have to be written.
-    pub dirty: ChangeSet,
+    pub changes: ChangeSet,
 }
 
 /// Changes since the rows were loaded; the store writes them.
@@ -129,7 +129,7 @@ impl WorkingSet {
         for event in &changes.events {
             match &event.event_data {
                 EventData::OrderCreated(_) => {
-                    self.numbers.pop_front();
+                    self.next_order_numbers.pop_front();
                 }
                 EventData::StockReserved { items, .. } => self.move_stock(items, 0, 1),
                 EventData::StockReleased { items, .. } => self.move_stock(items, 0, -1),
@@ -148,7 +148,7 @@ impl WorkingSet {
             }
         }
         for order in changes.orders {
-            self.dirty.orders.insert(order.id);
+            self.changes.orders.insert(order.id);
             if let Some(external_id) = &order.external_id {
                 let external_key = (order.storefront.clone(), external_id.clone());
                 self.external_ids.insert(external_key, order.id);
@@ -156,43 +156,43 @@ impl WorkingSet {
             self.orders.insert(order.id, order);
         }
         for product in changes.products {
-            self.dirty.products.insert(product.details.sku.clone());
+            self.changes.products.insert(product.details.sku.clone());
             self.products.insert(product.details.sku.clone(), product);
         }
         for customer in changes.customers {
-            self.dirty.customers.insert(customer.id);
+            self.changes.customers.insert(customer.id);
             self.customers.insert(customer.id, customer);
         }
         for endpoint in changes.endpoints {
-            self.dirty.endpoints.insert(endpoint.id);
+            self.changes.endpoints.insert(endpoint.id);
             self.endpoints.insert(endpoint.id, endpoint);
         }
         for api_key in changes.api_keys {
-            self.dirty.api_keys.insert(api_key.id);
+            self.changes.api_keys.insert(api_key.id);
             if self.api_keys.insert(api_key.id, api_key).is_none() {
                 self.active_api_keys += 1;
             }
         }
         for delivery in changes.deliveries {
-            self.dirty.deliveries.insert(delivery.id);
+            self.changes.deliveries.insert(delivery.id);
             self.deliveries.insert(delivery.id, delivery);
         }
         for message in changes.messages {
-            self.dirty.messages.insert(message.id);
+            self.changes.messages.insert(message.id);
             self.messages.insert(message.id, message);
         }
         for (acknowledged_id, existing_id) in changes.order_aliases {
             let alias_key = order_alias_key(acknowledged_id);
-            self.dirty.recorded_keys.insert(alias_key.clone());
+            self.changes.recorded_keys.insert(alias_key.clone());
             let new_record = IdempotencyRecord {
                 fingerprint: String::new(),
-                answer: Some(ResourceRef::Order(existing_id)),
+                resource_ref: Some(ResourceRef::Order(existing_id)),
                 outcome: None,
             };
             self.idempotency_records.insert(alias_key, new_record);
         }
         self.change_steps(changes.steps);
-        self.dirty.events.extend(changes.events);
+        self.changes.events.extend(changes.events);
     }
 
     fn change_steps(&mut self, steps: Vec<StepChange>) {
@@ -223,7 +223,7 @@ impl WorkingSet {
                     step_key
                 }
             };
-            self.dirty.steps.insert(step_key);
+            self.changes.steps.insert(step_key);
         }
     }
 
@@ -285,7 +285,7 @@ impl WorkingSet {
             stock_level.is_valid(),
             "invalid stock level of {sku} in {warehouse}: {stock_level:?}"
         );
-        self.dirty
+        self.changes
             .stock_levels
             .insert((sku.clone(), warehouse.clone()));
     }
@@ -301,7 +301,7 @@ impl WorkingSet {
     ) -> Result<Option<Result<Json, Failure>>, Failure> {
         let stored_record = self.idempotency_records.get(&idempotency.key);
         let Some(record) =
-            stored_record.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
+            stored_record.filter(|_| idempotency.key_origin != KeyOrigin::FirstMessageDelivery)
         else {
             return match &idempotency.operation {
                 Some(operation) if self.is_used_for_another(operation) => Err(key_conflict()),
@@ -312,9 +312,9 @@ impl WorkingSet {
         if !record.fingerprint.is_empty() && record.fingerprint != idempotency.fingerprint {
             return Err(key_conflict());
         }
-        match (&record.outcome, &record.answer) {
+        match (&record.outcome, &record.resource_ref) {
             (Some(outcome), _) => Ok(Some(outcome.clone().into())),
-            (None, Some(answer)) => Ok(Some(self.render(answer, role))),
+            (None, Some(resource_ref)) => Ok(Some(self.render(resource_ref, role))),
             (None, None) => Ok(None),
         }
     }
@@ -325,7 +325,7 @@ impl WorkingSet {
         let mut earlier_records = record_keys
             .iter()
             .filter_map(|record_key| self.idempotency_records.get(*record_key));
-        earlier_records.any(|record| record.fingerprint != operation.name)
+        earlier_records.any(|record| record.fingerprint != operation.operation_name)
     }
 
     /// Records the operation of a client's key under the key that creating an order with it has: the record of
@@ -335,7 +335,7 @@ impl WorkingSet {
         let Some(operation) = &idempotency.operation else {
             return;
         };
-        if operation.name == CREATE_ORDER
+        if operation.operation_name == CREATE_ORDER
             || self
                 .idempotency_records
                 .contains_key(&operation.create_order_key)
@@ -343,19 +343,20 @@ impl WorkingSet {
             return;
         }
         let record = IdempotencyRecord {
-            fingerprint: operation.name.to_owned(),
-            answer: None,
+            fingerprint: operation.operation_name.to_owned(),
+            resource_ref: None,
             outcome: None,
         };
         let record_key = &operation.create_order_key;
         self.idempotency_records.insert(record_key.clone(), record);
-        self.dirty.recorded_keys.insert(record_key.clone());
+        self.changes.recorded_keys.insert(record_key.clone());
     }
 
     /// Whether a request of several commands was started under this key and has not ended.
     pub fn has_unfinished_task(&self, idempotency: &Idempotency) -> bool {
         let stored_record = self.idempotency_records.get(&idempotency.key);
-        stored_record.is_some_and(|record| record.answer.is_none() && record.outcome.is_none())
+        stored_record
+            .is_some_and(|record| record.resource_ref.is_none() && record.outcome.is_none())
     }
 
     /// Records that a request of several commands was started under this key; there is no reply yet.
@@ -363,12 +364,12 @@ impl WorkingSet {
         self.record_operation(idempotency);
         let record = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
-            answer: None,
+            resource_ref: None,
             outcome: None,
         };
         self.idempotency_records
             .insert(idempotency.key.clone(), record);
-        self.dirty.recorded_keys.insert(idempotency.key.clone());
+        self.changes.recorded_keys.insert(idempotency.key.clone());
     }
 
     /// Records the reply. A failure is recorded only under a client's own key: it changed nothing, so a
@@ -376,23 +377,23 @@ impl WorkingSet {
     pub fn record_reply(
         &mut self,
         idempotency: &Idempotency,
-        answer: Option<ResourceRef>,
+        resource_ref: Option<ResourceRef>,
         outcome: &Result<Json, Failure>,
     ) {
         let is_client_key = idempotency.key_origin == KeyOrigin::Client;
         let is_defect = matches!(outcome, Err(failure) if failure.code == Code::Internal);
-        if is_defect || (answer.is_none() && !is_client_key) {
+        if is_defect || (resource_ref.is_none() && !is_client_key) {
             return;
         }
         self.record_operation(idempotency);
         let record = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
-            answer,
+            resource_ref,
             outcome: is_client_key.then(|| outcome.clone().into()),
         };
         self.idempotency_records
             .insert(idempotency.key.clone(), record);
-        self.dirty.recorded_keys.insert(idempotency.key.clone());
+        self.changes.recorded_keys.insert(idempotency.key.clone());
     }
 
     /// Whether the resource is visible to the caller.

@@ -175,7 +175,7 @@ impl Decider {
                 Some((
                     replies,
                     due_steps(working_set, now),
-                    !working_set.dirty.events.is_empty(),
+                    !working_set.changes.events.is_empty(),
                 ))
             })
             .await?;
@@ -222,9 +222,9 @@ fn outcome_unknown() -> CommitError {
 /// Whether repeating the command after an unknown outcome detects that it was executed.
 fn is_safe_to_repeat(submission: &Submission) -> bool {
     match &submission.command {
-        Command::Finish { .. } | Command::FinishDelivery { .. } | Command::FinishMessage { .. } => {
-            true
-        }
+        Command::FinishStep { .. }
+        | Command::FinishDelivery { .. }
+        | Command::FinishMessage { .. } => true,
         Command::Request { idempotency, .. } => idempotency.is_some(),
     }
 }
@@ -237,7 +237,7 @@ fn mark_possibly_committed(batch: &mut [Submission]) {
             idempotency: Some(idempotency),
             ..
         } = &mut submission.command
-            && idempotency.key_origin == KeyOrigin::FirstDelivery
+            && idempotency.key_origin == KeyOrigin::FirstMessageDelivery
         {
             idempotency.key_origin = KeyOrigin::Message;
         }
@@ -265,7 +265,7 @@ fn commit_error(store_error: StoreError) -> CommitError {
                     .to_owned(),
             )
         }
-        StoreError::Unavailable(_) | StoreError::ReadOnly(_) | StoreError::TooManySearches => {
+        StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::TooManySearches => {
             tracing::error!(error = %store_error, "a batch is not saved because the database is unavailable; retrying");
             CommitError::Unavailable("the database is unavailable".to_owned())
         }
@@ -287,7 +287,7 @@ fn commit_error(store_error: StoreError) -> CommitError {
 /// The due steps that the batch scheduled.
 fn due_steps(working_set: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
     let scheduled_steps = working_set
-        .dirty
+        .changes
         .steps
         .iter()
         .filter_map(|key| working_set.steps.get(key));
@@ -314,7 +314,7 @@ mod tests {
         let submissions = [false, true].into_iter().enumerate();
         let submissions = submissions.map(|(index, may_be_committed)| {
             let order_id: OrderId = Uuid::nil().into();
-            let command = Command::Finish {
+            let command = Command::FinishStep {
                 key: StepKey {
                     order_id,
                     step: Step::ExpireOrder,

@@ -183,7 +183,7 @@ mod tests {
 
     /// The content makes no difference here.
     fn test_submission() -> Submission {
-        let command = Command::Finish {
+        let command = Command::FinishStep {
             key: StepKey {
                 order_id: OrderId::from(Uuid::now_v7()),
                 step: Step::ExpireOrder,

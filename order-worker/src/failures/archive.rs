@@ -12,8 +12,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use shared::amqp::{
     connection::Broker,
-    consumer::{Undecodable, consume},
-    message::{Incoming, Outgoing},
+    consumer::{UndecodableHandling, consume},
+    message::{Incoming, OutgoingMessage},
     publisher::{Publisher, Target},
     topology::{DEAD_LETTER_QUEUE, STEP_QUEUE},
 };
@@ -49,7 +49,7 @@ pub async fn run_archive(
         broker,
         DEAD_LETTER_QUEUE,
         PREFETCH,
-        Undecodable::LeaveToDeliveryLimit,
+        UndecodableHandling::LeaveToDeliveryLimit,
         stop.clone(),
     );
     while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
@@ -98,7 +98,7 @@ pub async fn run_archive(
 }
 
 /// The message to publish again, if the delivery limit was its only problem.
-fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
+fn returnable_message(delivery: &Incoming) -> Option<OutgoingMessage> {
     let header_value = |header_name: &str| delivery.headers.get(header_name).map(String::as_str);
     let return_count: u32 = header_value(RETURN_COUNT_HEADER)
         .map_or(Ok(0), str::parse)
@@ -116,7 +116,7 @@ fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
         RETURN_COUNT_HEADER.to_owned(),
         (return_count + 1).to_string(),
     );
-    Some(Outgoing {
+    Some(OutgoingMessage {
         kind: Some(delivery.kind.clone()),
         content_type: None,
         correlation_id: delivery.correlation_id.clone(),
@@ -130,7 +130,7 @@ fn returnable_message(delivery: &Incoming) -> Option<Outgoing> {
 }
 
 /// Publishes `message` to the step queue; retries until the broker accepts it.
-async fn return_to_queue(publisher: &Publisher, message: Outgoing) {
+async fn return_to_queue(publisher: &Publisher, message: OutgoingMessage) {
     let messages = [(Target::Queue(STEP_QUEUE), message)];
     while let Some(Err(error)) = publisher.publish(&messages).await.into_iter().next() {
         tracing::warn!(%error, "a message could not be returned to its queue; trying again");

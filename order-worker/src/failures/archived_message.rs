@@ -7,7 +7,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use shared::{
     amqp::{
-        message::{Headers, Incoming, Outgoing},
+        message::{Headers, Incoming, OutgoingMessage},
         topology::STEP_QUEUE,
     },
     dead_letter::DeadLetterSource,
@@ -48,7 +48,7 @@ pub struct ArchivedMessage {
 }
 
 impl ArchivedMessage {
-    pub(super) fn into_outgoing(self) -> Result<Outgoing, Failure> {
+    pub(super) fn into_outgoing(self) -> Result<OutgoingMessage, Failure> {
         if self.is_cut {
             return Err(Failure::invalid_state(format!(
                 "the message was larger than {MAX_BODY_BYTES} bytes; its archived payload is truncated and can't be sent again"
@@ -61,7 +61,7 @@ impl ArchivedMessage {
         } else {
             self.body.into_bytes()
         };
-        Ok(Outgoing {
+        Ok(OutgoingMessage {
             kind: Some(self.kind),
             content_type: None,
             correlation_id: self.correlation_id,

@@ -123,7 +123,7 @@ impl MessageDispatcher {
         loop {
             match self.create_next(round).await {
                 Ok(progress) => {
-                    if progress.events > 0 {
+                    if progress.event_count > 0 {
                         self.new_messages.notify_one();
                         time::sleep(BATCH_PAUSE).await;
                     }
@@ -147,7 +147,7 @@ impl MessageDispatcher {
             .store
             .create_messages(&mut context, EVENTS_PER_TRANSACTION, includes_imported)
             .await?;
-        if new_messages.messages > 0 {
+        if new_messages.message_count > 0 {
             crash_at(Point::AfterMessagesCreated);
         }
         Ok(new_messages.progress)
@@ -374,7 +374,7 @@ impl Mailer {
             .to(recipient)
             .subject(rendered_message.subject.clone())
             .message_id(Some(message_id))
-            .date(message.asked_at.into())
+            .date(message.requested_at.into())
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(
                 rendered_message.text.clone(),

@@ -53,7 +53,10 @@ impl Rpc {
         caller.require_operator()?;
         let random_seed = Uuid::now_v7().as_u64_pair().1;
         let context = DecisionContext::new(Timestamp::now(), random_seed);
-        let reset_result = self.store.reset(&origin_of_request(caller), &context).await;
+        let reset_result = self
+            .store
+            .reset_demo(&origin_of_request(caller), &context)
+            .await;
         let restored_products = reset_result.map_err(read_failure)?;
         sandbox.reset().await.map_err(read_failure)?;
         tracing::warn!(

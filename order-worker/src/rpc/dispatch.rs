@@ -168,7 +168,7 @@ pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
         Request::DeleteProduct(request) => Dispatch::Command(Action::DeleteProduct(request)),
         Request::AddImage(request) => Dispatch::Command(Action::AddImage(request)),
         Request::RemoveImage(request) => Dispatch::Command(Action::RemoveImage(request)),
-        Request::OrderImages(request) => Dispatch::Command(Action::OrderImages(request)),
+        Request::ReorderImages(request) => Dispatch::Command(Action::ReorderImages(request)),
         Request::ListImages(request) => Query::Images(request).into(),
         Request::SetStock(request) => Dispatch::Command(Action::SetStock(request)),
         Request::AdjustStock(request) => Dispatch::Command(Action::AdjustStock(request)),

@@ -71,7 +71,7 @@ impl Rpc {
             }
         }
         self.store
-            .delete_customer_records(request.id)
+            .delete_records_naming_customer(request.id)
             .await
             .map_err(read_failure)?;
         // An order that was created meanwhile has to be fulfilled first.

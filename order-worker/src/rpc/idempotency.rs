@@ -50,7 +50,7 @@ pub(super) fn message_key(request: &RpcRequest) -> Option<MessageKey> {
             let key_origin = if *is_redelivered {
                 KeyOrigin::Message
             } else {
-                KeyOrigin::FirstDelivery
+                KeyOrigin::FirstMessageDelivery
             };
             (format!("{key_scope}/delivery/{key}"), key_origin)
         }
@@ -76,7 +76,7 @@ pub(crate) fn client_idempotency(
         fingerprint,
         key_origin: KeyOrigin::Client,
         operation: Some(KeyOperation {
-            name: request.pattern(),
+            operation_name: request.pattern(),
             earlier_record_key: format!("{key_owner}/operation/key/{key}"),
             create_order_key: format!("{key_owner}/{CREATE_ORDER}/key/{key}"),
         }),

@@ -207,7 +207,7 @@ impl Rpc {
         let (lookups, unread_lookups): (Vec<_>, _) = lookups.into_iter().partition(was_read);
         let replies = lookups.into_iter().map(|(scope, query)| {
             let reply = catch_panic(|| {
-                let loaded_orders = &lookup_result.as_ref().map_err(Failure::clone)?.value;
+                let loaded_orders = &lookup_result.as_ref().map_err(Failure::clone)?.decoded;
                 let loaded_order = loaded_orders.get(&query.id).map(Result::as_ref).transpose();
                 let order_and_steps =
                     loaded_order.map_err(|error| unreadable_order(query.id, error.clone()))?;
@@ -304,7 +304,7 @@ impl Rpc {
         };
         let event_rows = self
             .store
-            .history(&query.id.to_string(), after_sequence, query.limit + 1)
+            .events_of_subject(&query.id.to_string(), after_sequence, query.limit + 1)
             .await
             .map_err(unreadable_failure)?;
         let event_rows = event_rows.map(|event| match caller.role {

@@ -34,8 +34,11 @@ impl Rpc {
             }
             partners.push(partner);
         }
-        let (database_kind, database_version, schema_version) =
-            self.store.description().await.map_err(read_failure)?;
+        let (database_kind, database_version, schema_version) = self
+            .store
+            .database_description()
+            .await
+            .map_err(read_failure)?;
         Json::of(&WorkerSettings {
             name: self.worker_stats.worker_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -53,7 +56,7 @@ impl Rpc {
 
     /// The last runs of a job, of any worker, as calls to its source.
     async fn calls_of_job(&self, job_name: &str) -> Result<LastCalls, StoreError> {
-        let job_state = self.store.job(job_name).await?.unwrap_or_default();
+        let job_state = self.store.job_state(job_name).await?.unwrap_or_default();
         let parse_time =
             |time_value: &Value| -> Option<Timestamp> { time_value.as_str()?.parse().ok() };
         let report = &job_state["report"];

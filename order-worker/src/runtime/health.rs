@@ -69,8 +69,12 @@ async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
 
 async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
     let broker_check = health.brokers.iter().try_for_each(Broker::check);
-    let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
-    let broker_check = match (broker_check, faults.first_key_value()) {
+    let unavailable_targets: BTreeMap<_, _> = health
+        .brokers
+        .iter()
+        .flat_map(Broker::unavailable_targets)
+        .collect();
+    let broker_check = match (broker_check, unavailable_targets.first_key_value()) {
         (Err(broker_error), _) => Err(broker_error.to_string()),
         (Ok(()), Some((queue_name, reason))) => Err(format!("{queue_name}: {reason}")),
         (Ok(()), None) => Ok(()),
@@ -99,10 +103,10 @@ async fn check_readiness(State(health): State<Health>) -> impl IntoResponse {
         "broker": describe_check(broker_check),
         "database": describe_check(database_check),
     });
-    if !faults.is_empty() {
-        health_body["unavailable"] = json!(faults);
+    if !unavailable_targets.is_empty() {
+        health_body["unavailable"] = json!(unavailable_targets);
     }
-    let queue_notice = health.brokers.iter().find_map(Broker::other_type_message);
+    let queue_notice = health.brokers.iter().find_map(Broker::queue_type_warning);
     if let Some(queue_notice) = queue_notice {
         health_body["notice"] = json!(queue_notice);
     }

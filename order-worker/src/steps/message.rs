@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::{
     amqp::{
-        batch::{self, BATCH, CallHeaders, Entry},
-        message::{Incoming, Outgoing},
+        batch::{self, BATCH_MESSAGE_TYPE, CallHeaders, Entry},
+        message::{Incoming, OutgoingMessage},
     },
     id::OrderId,
 };
@@ -45,7 +45,7 @@ impl StepMessage {
 
     /// Parses the steps of `delivery`.
     pub fn read(delivery: &Incoming) -> ParsedSteps {
-        if delivery.kind != BATCH {
+        if delivery.kind != BATCH_MESSAGE_TYPE {
             return match serde_json::from_slice(&delivery.body) {
                 Ok(message) => (vec![message], None),
                 Err(error) => (Vec::new(), Some(error)),
@@ -72,24 +72,24 @@ impl StepMessage {
 }
 
 /// The messages for `rows`, each with its rows; a single step is a plain message.
-pub fn step_messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)> {
+pub fn step_messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], OutgoingMessage)> {
     rows.chunks(MAX_STEPS_PER_MESSAGE).map(|rows| {
         let message = match rows {
-            [row] => Outgoing {
+            [row] => OutgoingMessage {
                 kind: Some(row.key.step.kind().to_owned()),
                 message_id: Some(StepMessageId(row).to_string()),
                 headers: call_headers(row).into_headers(),
                 body: serde_json::to_vec(&step_message(row)).unwrap_or_default(),
-                ..Outgoing::default()
+                ..OutgoingMessage::default()
             },
-            rows => Outgoing {
-                kind: Some(BATCH.to_owned()),
+            rows => OutgoingMessage {
+                kind: Some(BATCH_MESSAGE_TYPE.to_owned()),
                 message_id: Some(Uuid::now_v7().to_string()),
                 body: batch_body(rows),
-                ..Outgoing::default()
+                ..OutgoingMessage::default()
             },
         };
-        let persistent_message = Outgoing {
+        let persistent_message = OutgoingMessage {
             persistent: true,
             ..message
         };

@@ -26,8 +26,8 @@ use futures_util::{
 use shared::{
     amqp::{
         connection::Broker,
-        consumer::{Undecodable, consume, requeue_all},
-        message::{Incoming, Outgoing},
+        consumer::{UndecodableHandling, consume, requeue_all},
+        message::{Incoming, OutgoingMessage},
         publisher::{Publisher, Target},
         topology::{DEAD_LETTER_EXCHANGE, STEP_QUEUE},
     },
@@ -61,7 +61,7 @@ use crate::{
     providers::{Carriers, Payments, ProviderError},
     rpc::client_idempotency,
     runtime::crash::{Point, crash_at},
-    store::{ById, Store, StoreError},
+    store::{LookupByOrderId, Store, StoreError},
 };
 
 /// Maximum number of unsettled messages, of one or several steps each. A message stays unsettled until the
@@ -155,7 +155,7 @@ impl StepExecutor {
             broker,
             STEP_QUEUE,
             PREFETCH,
-            Undecodable::LeaveToDeliveryLimit,
+            UndecodableHandling::LeaveToDeliveryLimit,
             stop.clone(),
         );
         while let Some(Some(mut delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
@@ -167,7 +167,7 @@ impl StepExecutor {
             // A message that is delivered alone is acknowledged before its step, which may take 20 s, so that
             // the next one is delivered. If this worker dies, the step is sent again from its row when its
             // lease expires.
-            if delivery.is_single && matches!(parsed_steps, Some((_, None))) {
+            if delivery.is_consumed_alone && matches!(parsed_steps, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
             // Further messages are not read before this one has its permits.
@@ -318,7 +318,7 @@ impl StepExecutor {
     async fn dead_letter(&self, delivery: Incoming, reason: String) {
         let mut headers = delivery.headers.clone();
         headers.insert(DEAD_LETTER_REASON.to_owned(), reason);
-        let dead_letter_message = Outgoing {
+        let dead_letter_message = OutgoingMessage {
             kind: Some(delivery.kind.clone()),
             correlation_id: delivery.correlation_id.clone(),
             reply_to: delivery.reply_to.clone(),
@@ -326,7 +326,7 @@ impl StepExecutor {
             persistent: true,
             headers,
             body: delivery.body.clone(),
-            ..Outgoing::default()
+            ..OutgoingMessage::default()
         };
         let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), dead_letter_message)];
         let publish_results = self.publisher.publish(&messages).await;
@@ -358,7 +358,7 @@ impl StepExecutor {
             let was_loaded = |(claim, _): &(Claim, _)| load_result.covers(&claim.key().order_id);
             let (loaded_steps, unloaded_steps): (Vec<_>, _) =
                 claimed_steps.into_iter().partition(was_loaded);
-            let due_steps = load_result.value.into_iter();
+            let due_steps = load_result.decoded.into_iter();
             let mut due_steps: HashMap<_, _> = due_steps
                 .map(|due_step| (due_step.row.key.clone(), due_step))
                 .collect();
@@ -462,14 +462,14 @@ impl StepExecutor {
     async fn load_due_steps(
         &self,
         step_keys: &[StepKey],
-    ) -> Result<ById<Vec<DueStep>>, StoreError> {
+    ) -> Result<LookupByOrderId<Vec<DueStep>>, StoreError> {
         let give_up_at = Instant::now() + MAX_DATABASE_WAIT;
         loop {
             let load_permit = self.load_permits.acquire().await;
             let loaded_steps = self.store.steps(step_keys, DueStep::of).await;
             drop(load_permit);
             match loaded_steps {
-                Err(store_error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_)))
+                Err(store_error @ (StoreError::Unavailable(_) | StoreError::Refused(_)))
                     if Instant::now() < give_up_at =>
                 {
                     tracing::debug!(error = %store_error, "the database is unavailable; steps wait until it responds");
@@ -485,7 +485,7 @@ impl StepExecutor {
         row: &StepRow,
         step_result: StepResult,
     ) -> Result<RpcReply, CommitError> {
-        let finish_command = Command::Finish {
+        let finish_command = Command::FinishStep {
             key: row.key.clone(),
             attempt: row.attempt,
             result: step_result,

@@ -64,7 +64,7 @@ pub(super) fn payment_to_void(order: &Order, row: &StepRow, edit_number: u32) ->
 /// The payment of `order` as passed to the provider, for the step in `row`.
 pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
     Payment {
-        idempotency_key: payment_key(order, order.authorization),
+        idempotency_key: payment_key(order, order.authorized_edit_number),
         provider: order.payment.provider.clone(),
         reference: order.payment.reference.clone(),
         order_id: order.id,
@@ -158,9 +158,9 @@ pub(super) async fn check(
 }
 
 /// Adds the version of the order to the state.
-fn with_order_version(payment_state: PaymentState, version: u64) -> StepResult {
+fn with_order_version(payment_state: PaymentState, order_version: u64) -> StepResult {
     StepResult::PaymentState(PaymentState {
-        version,
+        order_version,
         ..payment_state
     })
 }

@@ -87,7 +87,7 @@ impl ProviderCall {
             }
             Step::VoidPayment => Self::Void(payment_of_order(), order.version),
             Step::RefundPayment => {
-                let refund_total = order.refund_due.max(order.payment.refunded);
+                let refund_total = order.total_refund_due.max(order.payment.refunded);
                 Self::Refund(payment_of_order(), refund_total, order.version)
             }
             Step::CheckPayment => Self::Check(payment_of_order(), order.version),

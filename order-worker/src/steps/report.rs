@@ -24,7 +24,7 @@ impl AttemptOutcome {
         match result {
             StepResult::Failed { .. } => Self::Failed,
             StepResult::Postponed { .. } => Self::Postponed,
-            StepResult::Prepared { .. }
+            StepResult::PaymentCreated { .. }
             | StepResult::ActionRequired(_)
             | StepResult::PaymentState(_)
             | StepResult::Authorized { .. }

@@ -11,7 +11,7 @@ pub enum StoreError {
     Unavailable(String),
     /// The database can't write now: it is full, read-only or locked. Nothing was changed.
     #[error("the database refuses the operation for now: {0}")]
-    ReadOnly(String),
+    Refused(String),
     /// A query that scans many rows got no permit in time; nothing was changed.
     #[error(
         "too many queries scan many rows at the same time; try again later or narrow the filter"
@@ -58,7 +58,7 @@ impl StoreError {
             ),
             Self::TooManySearches => Failure::new(Code::Unavailable, self.to_string()),
             Self::Unavailable(_)
-            | Self::ReadOnly(_)
+            | Self::Refused(_)
             | Self::OutcomeUnknown(_)
             | Self::Conflict(_)
             | Self::TooLarge
@@ -73,7 +73,7 @@ impl StoreError {
     pub(super) fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_)
-            | Self::ReadOnly(_)
+            | Self::Refused(_)
             | Self::TooManySearches
             | Self::OutcomeUnknown(_)
             | Self::Conflict(_) => true,
@@ -188,13 +188,13 @@ fn classify_postgres(postgres_code: &str, message: String) -> StoreError {
     match () {
         () if CONFLICT_CODES.contains(&postgres_code) => StoreError::Conflict(message),
         () if SWITCHED_SERVER_CODES.contains(&postgres_code) => {
-            StoreError::ReadOnly(format!("{SWITCHED_SERVER_MESSAGE}: {message}"))
+            StoreError::Refused(format!("{SWITCHED_SERVER_MESSAGE}: {message}"))
         }
         () if UNAVAILABLE_CLASSES.contains(&sqlstate_class) => StoreError::Unavailable(message),
         () if REFUSING_CLASSES.contains(&sqlstate_class)
             || REFUSING_CODES.contains(&postgres_code) =>
         {
-            StoreError::ReadOnly(message)
+            StoreError::Refused(message)
         }
         () if sqlstate_class == INVALID_DATA_CLASS => StoreError::Invalid(message),
         () if CORRUPT_CODES.contains(&postgres_code) => StoreError::Corrupt(message),
@@ -214,7 +214,7 @@ impl From<rusqlite::Error> for StoreError {
         );
         let primary_code = primary_code(&error);
         match () {
-            () if SQLITE_REFUSING_CODES.contains(&primary_code) => Self::ReadOnly(message),
+            () if SQLITE_REFUSING_CODES.contains(&primary_code) => Self::Refused(message),
             () if primary_code == SQLITE_UNAVAILABLE_CODE => Self::Unavailable(message),
             () if is_undecodable || SQLITE_CORRUPT_CODES.contains(&primary_code) => {
                 Self::Corrupt(message)
@@ -275,7 +275,7 @@ mod tests {
         for postgres_code in ["42P05", "26000", "53300", "28P01", "25006"] {
             let store_error = classify_postgres(postgres_code, "why".to_owned());
             assert!(
-                matches!(store_error, StoreError::ReadOnly(_)),
+                matches!(store_error, StoreError::Refused(_)),
                 "{postgres_code}"
             );
         }

@@ -62,7 +62,7 @@ pub use self::{
         retries::RetryCursor,
         webhooks::{ClaimFilter, DueDelivery},
     },
-    sql::byte_limit::ById,
+    sql::byte_limit::LookupByOrderId,
 };
 use self::{
     postgres::Postgres, secret_cipher::SecretCipher, sql::session::Session, sqlite::Sqlite,
@@ -195,7 +195,7 @@ impl Store {
         let failed_write = match write_result {
             Err(
                 error @ (StoreError::Unavailable(_)
-                | StoreError::ReadOnly(_)
+                | StoreError::Refused(_)
                 | StoreError::OutcomeUnknown(_)),
             ) => Some((Instant::now(), error.clone())),
             _ => None,
@@ -340,7 +340,7 @@ async fn decide_and_write<T>(
     let (mut working_set, loaded_rows) =
         transaction::load::load_working_set(session, load_set.clone(), cipher).await?;
     let decided_value = decide(&mut working_set).ok_or(StoreError::Aborted)?;
-    if working_set.dirty.is_empty() {
+    if working_set.changes.is_empty() {
         return Ok((decided_value, false));
     }
     transaction::save::save_changes(session, &working_set, &loaded_rows, now, cipher).await?;

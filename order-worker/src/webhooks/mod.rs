@@ -125,7 +125,7 @@ impl WebhookDispatcher {
             let started_at = Instant::now();
             match self.create_next(round).await {
                 Ok(progress) => {
-                    if progress.events > 0 {
+                    if progress.event_count > 0 {
                         self.new_deliveries.notify_one();
                         let pause_factor = if activity.expects_requests() {
                             BUSY_PAUSE_FACTOR
@@ -149,7 +149,7 @@ impl WebhookDispatcher {
                 DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
             return self
                 .store
-                .fan_out(&mut context, EVENTS_PER_TRANSACTION)
+                .create_deliveries(&mut context, EVENTS_PER_TRANSACTION)
                 .await;
         }
         if round.is_multiple_of(ROUNDS_PER_FEED_SKIP) {

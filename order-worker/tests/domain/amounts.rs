@@ -1,7 +1,7 @@
 //! Amounts of orders: the worked examples of docs/API.md, and random orders with discounts, taxes and shipping
 //! that are shipped, refunded and returned in parts.
 
-use order_worker::domain::amounts::{Totals, first_units};
+use order_worker::domain::amounts::{Totals, amount_of_first_units};
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 use shared::{
@@ -27,11 +27,11 @@ impl Shop {
     }
 
     pub(crate) fn refund(&mut self, id: OrderId, body: Value) -> Result<i64, Failure> {
-        let refund_due_before = self.working_set.orders[&id].refund_due;
+        let refund_due_before = self.working_set.orders[&id].total_refund_due;
         let mut body = body;
         body["id"] = json!(id);
         self.execute_request("order.refund", body)?;
-        Ok(self.working_set.orders[&id].refund_due - refund_due_before)
+        Ok(self.working_set.orders[&id].total_refund_due - refund_due_before)
     }
 }
 
@@ -417,7 +417,10 @@ proptest! {
 #[test]
 fn units_of_a_line_differ_by_at_most_one_minor_unit() {
     let unit_amounts: Vec<i64> = (0..3)
-        .map(|unit_index| first_units(100, unit_index + 1, 3) - first_units(100, unit_index, 3))
+        .map(|unit_index| {
+            amount_of_first_units(100, unit_index + 1, 3)
+                - amount_of_first_units(100, unit_index, 3)
+        })
         .collect();
     assert_eq!(unit_amounts, [34, 33, 33]);
 }

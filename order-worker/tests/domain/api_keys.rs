@@ -42,7 +42,7 @@ impl Fixture {
             default_payment_method: None,
             needs_verification: false,
             refunds_returns: true,
-            storefront_prices: false,
+            allows_storefront_prices: false,
             sends_messages: false,
         };
         let command = Command::Request {
@@ -79,7 +79,7 @@ impl Fixture {
     }
 
     fn event_types(&self) -> Vec<&str> {
-        let events = self.working_set.dirty.events.iter();
+        let events = self.working_set.changes.events.iter();
         events.map(|event| event.event_data.kind()).collect()
     }
 }
@@ -108,7 +108,7 @@ fn admins_create_and_revoke_keys_and_the_events_contain_no_digest() {
         fixture.event_types(),
         ["api_key.created", "api_key.revoked"]
     );
-    let events_json = serde_json::to_string(&fixture.working_set.dirty.events).unwrap();
+    let events_json = serde_json::to_string(&fixture.working_set.changes.events).unwrap();
     assert!(
         !events_json.contains(KeyDigest::of("owk_one").as_str()),
         "{events_json}"

@@ -104,7 +104,11 @@ fn higher_total_is_authorized_first_and_replaces_the_authorization() {
     shop.run_until_settled();
     let order = shop.working_set.orders[&id].clone();
     assert_eq!(
-        (order.total, order.payment.authorized, order.authorization),
+        (
+            order.total,
+            order.payment.authorized,
+            order.authorized_edit_number
+        ),
         (400, 400, 1)
     );
     assert_eq!(order.payment.reference.as_deref(), Some("ref-1-1"));
@@ -159,7 +163,7 @@ fn declined_edit_leaves_the_order_unchanged() {
         // Another edit has another payment.
         set_quantities(&mut shop, id, &[("A", 4)]).unwrap();
         shop.run_until_settled();
-        assert_eq!(shop.working_set.orders[&id].authorization, 2);
+        assert_eq!(shop.working_set.orders[&id].authorized_edit_number, 2);
         shop.check_settled();
     }
 }
@@ -315,7 +319,10 @@ fn free_order_is_edited_up_and_down() {
     shop.apply_webhook(id, ShipmentUpdate::Delivered).unwrap();
     shop.run_until_settled();
     let order = &shop.working_set.orders[&id];
-    assert_eq!((order.payment.captured, order.authorization), (100, 2));
+    assert_eq!(
+        (order.payment.captured, order.authorized_edit_number),
+        (100, 2)
+    );
     shop.check_settled();
 }
 
@@ -819,7 +826,7 @@ proptest! {
         let order = shop.working_set.orders[&id].clone();
         prop_assert!(order.pending_edit.is_none(), "{:?}", order);
         prop_assert!(order.open_authorizations.is_empty(), "{:?}", order);
-        let provider_payment = shop.payment_at_provider(&order, order.authorization);
+        let provider_payment = shop.payment_at_provider(&order, order.authorized_edit_number);
         prop_assert_eq!((order.payment.captured, order.payment.refunded), (provider_payment.captured, provider_payment.refunded));
         if order.status == OrderStatus::Processing {
             let unpaid_shipment = json!({"id": id, "allow_unpaid": true});

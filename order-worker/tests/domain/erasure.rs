@@ -51,7 +51,7 @@ fn errors_of_failed_steps_are_erased_and_the_steps_are_kept() {
                 was_answered: true,
                 retry_after: None,
             };
-            let finish_command = Command::Finish {
+            let finish_command = Command::FinishStep {
                 key: step_row.key.clone(),
                 attempt: step_row.attempt,
                 result: failed_result,

@@ -73,7 +73,7 @@ fn order_with_the_external_id_of_another_message_is_a_duplicate() {
     let line = shop.line_of_one_unit(Some("x-1"));
     let id = derived_id(1);
     shop.import_line(&line, id, KeyOrigin::Message, None);
-    for key_origin in [KeyOrigin::Message, KeyOrigin::FirstDelivery] {
+    for key_origin in [KeyOrigin::Message, KeyOrigin::FirstMessageDelivery] {
         let imported_order = shop.import_line(&line, derived_id(2), key_origin, None);
         assert_eq!(imported_order, (id, true));
     }
@@ -106,9 +106,10 @@ fn first_delivery_with_a_used_correlation_id_creates_another_order() {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let line = shop.line_of_one_unit(None);
     let id = derived_id(1);
-    let first_outcome = shop.import_line(&line, id, KeyOrigin::FirstDelivery, None);
+    let first_outcome = shop.import_line(&line, id, KeyOrigin::FirstMessageDelivery, None);
     assert_eq!(first_outcome, (id, false));
-    let (other_id, is_duplicate) = shop.import_line(&line, id, KeyOrigin::FirstDelivery, None);
+    let (other_id, is_duplicate) =
+        shop.import_line(&line, id, KeyOrigin::FirstMessageDelivery, None);
     assert!(other_id != id && !is_duplicate);
     let repeated_outcome = shop.import_line(&line, id, KeyOrigin::Message, None);
     assert_eq!(repeated_outcome, (id, false));

@@ -7,27 +7,27 @@
     reason = "a test fails by panicking"
 )]
 
+mod accepted_orders;
 mod amounts;
 mod api_keys;
 mod asyncapi;
 mod documents;
 mod edits;
 mod erasure;
-mod format;
 mod import;
 mod labels;
 mod manual;
 mod messages;
 mod money;
 mod order_sequences;
-mod pains;
 mod photos;
-mod promised;
 mod properties;
 mod random;
+mod reported_problems;
 mod returns;
 mod shipping;
 mod shop;
 mod simulation;
+mod state_format;
 mod update_order;
 mod webhooks;

@@ -334,7 +334,7 @@ fn refund_of_units_is_recorded_beside_the_one_that_is_due() {
     shop.record_refund(id, json!({"items": items})).unwrap();
     let order = shop.stored_order(id);
     assert_eq!(
-        (order.payment.refunded, order.refund_outstanding()),
+        (order.payment.refunded, order.outstanding_refund()),
         (200, 100)
     );
     assert!(
@@ -622,7 +622,7 @@ fn steps_that_an_earlier_version_scheduled_for_a_manual_payment_end() {
     let mut step_row = shop.working_set.steps[&key].clone();
     step_row.is_dead = false;
     shop.working_set.steps.insert(key.clone(), step_row.clone());
-    shop.carry_out(&Command::Finish {
+    shop.carry_out(&Command::FinishStep {
         key,
         attempt: step_row.attempt,
         result: StepResult::NoExternalCall,
@@ -678,7 +678,7 @@ proptest! {
             match random_action {
                 RandomAction::Pay(amount, is_overpaid) => {
                     let recorded_payment = shop.record_payment(id, amount, is_overpaid);
-                    prop_assert_eq!(recorded_payment.is_ok(), is_overpaid || amount <= order_before.outstanding_refunds(), "{:?}", recorded_payment);
+                    prop_assert_eq!(recorded_payment.is_ok(), is_overpaid || amount <= order_before.outstanding_payment(), "{:?}", recorded_payment);
                 }
                 RandomAction::PayBack(amount) => {
                     let body = amount.map_or(json!({}), |amount| json!({"amount": amount}));
@@ -722,7 +722,7 @@ proptest! {
             prop_assert!(order.payment.refunded <= order.payment.captured);
             prop_assert!(order.payment.captured >= order_before.payment.captured);
             prop_assert!(order.payment.refunded >= order_before.payment.refunded);
-            prop_assert!(order.refund_due <= order.payment.captured);
+            prop_assert!(order.total_refund_due <= order.payment.captured);
             // Only a paid order is processed, and a cancelled one keeps no money without an operator's decision.
             let is_paid = order.payment.captured >= order.total;
             prop_assert!(is_paid || matches!(order.status, OrderStatus::Pending | OrderStatus::Cancelled));
@@ -730,14 +730,14 @@ proptest! {
             if order.status == OrderStatus::Cancelled {
                 prop_assert_eq!(order.refundable_automatically(), 0);
             }
-            prop_assert_eq!(shop.message_of_manual_refund(id).is_some(), order.refund_outstanding() > 0);
+            prop_assert_eq!(shop.message_of_manual_refund(id).is_some(), order.outstanding_refund() > 0);
             prop_assert!(shop.has_called_no_provider());
             let has_payment_step = shop.due_steps().iter().any(|key| key.step.kind().ends_with("payment"));
             prop_assert!(!has_payment_step);
         }
         // The amount that is due is paid back exactly once.
-        if shop.stored_order(id).refund_outstanding() > 0 {
-            let refund_due = shop.stored_order(id).refund_due;
+        if shop.stored_order(id).outstanding_refund() > 0 {
+            let refund_due = shop.stored_order(id).total_refund_due;
             shop.record_refund(id, json!({})).unwrap();
             prop_assert_eq!(shop.stored_order(id).payment.refunded, refund_due);
         }
@@ -756,7 +756,7 @@ fn unpaid_order_is_edited_without_an_authorization() {
     let (mut shop, id) = shop_with_unpaid_order();
     edit_quantity(&mut shop, id, 6).unwrap();
     let order = shop.stored_order(id);
-    assert_eq!((order.total, order.outstanding_refunds()), (600, 600));
+    assert_eq!((order.total, order.outstanding_payment()), (600, 600));
     assert!(order.pending_edit.is_none());
     shop.record_payment(id, 500, false).unwrap();
     assert_eq!(shop.stored_order(id).status, OrderStatus::Pending);

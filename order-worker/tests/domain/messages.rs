@@ -59,7 +59,7 @@ fn each_kind_of_message_is_given_by_one_event_type() {
         EventData::OrderCancelled {
             reason: shared::order::CancelReason::Expired,
             note: None,
-            was: None,
+            previous_status: None,
         },
         EventData::refunded(5),
         EventData::ReturnReceived {

@@ -513,7 +513,7 @@ fn order_waits_for_authentication_until_it_expires() {
         let order = &shop.working_set.orders[&id];
         assert_eq!(order.status, OrderStatus::Pending);
         assert_eq!(
-            order.payment.next_action.as_ref().unwrap().kind,
+            order.payment.next_action.as_ref().unwrap().action_type,
             "use_stripe_sdk"
         );
     }
@@ -637,10 +637,10 @@ fn capture_and_refund_in_progress_are_not_started_a_second_time() {
     let capture_key = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.execute_step(&capture_key, ProviderMode::Responds);
-    shop.working_set.dirty.steps.clear();
+    shop.working_set.changes.steps.clear();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     assert!(
-        !shop.working_set.dirty.steps.contains(&capture_key),
+        !shop.working_set.changes.steps.contains(&capture_key),
         "the step is sent again while it is in progress"
     );
     shop.deliver_result(0, true);
@@ -654,9 +654,9 @@ fn capture_and_refund_in_progress_are_not_started_a_second_time() {
     let refund_key = step_key(id, Step::RefundPayment);
     apply_action(&mut shop, id, RandomAction::Refund(50));
     shop.execute_step(&refund_key, ProviderMode::Responds);
-    shop.working_set.dirty.steps.clear();
+    shop.working_set.changes.steps.clear();
     apply_action(&mut shop, id, RandomAction::Refund(30));
-    assert!(!shop.working_set.dirty.steps.contains(&refund_key));
+    assert!(!shop.working_set.changes.steps.contains(&refund_key));
     shop.run_until_settled();
     assert_eq!(shop.order_payments[&id].refunded, 80);
     shop.check_settled();
@@ -670,10 +670,10 @@ fn rest_of_the_authorization_is_released_after_a_capture_in_progress() {
     let capture_key = step_key(id, Step::CapturePayment);
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.execute_step(&capture_key, ProviderMode::Responds);
-    shop.working_set.dirty.steps.clear();
+    shop.working_set.changes.steps.clear();
     shop.execute_request("order.cancel_remaining", json!({"id": id}))
         .unwrap();
-    assert!(!shop.working_set.dirty.steps.contains(&capture_key));
+    assert!(!shop.working_set.changes.steps.contains(&capture_key));
     shop.run_until_settled();
     let payment = &shop.order_payments[&id];
     assert_eq!(

@@ -306,7 +306,7 @@ impl Sequence {
     fn refund(&mut self, id: OrderId) {
         let sku = self.random.pick(&SKUS).unwrap();
         let items = json!([{"sku": sku, "quantity": self.random.random_quantity(3)}]);
-        let refund_due_before = self.order(id).refund_due;
+        let refund_due_before = self.order(id).total_refund_due;
         match self.random.random_below(8) {
             0 | 1 if self.has_exceptions => {
                 let mut body = json!({"id": id});
@@ -314,7 +314,7 @@ impl Sequence {
                     body["amount"] = json!(1 + self.random.random_amount(300));
                 }
                 if self.execute_request("order.refund", body).is_ok() {
-                    let amount = self.order(id).refund_due - refund_due_before;
+                    let amount = self.order(id).total_refund_due - refund_due_before;
                     *self.refund_deviations.entry(id).or_default() += amount;
                 }
             }
@@ -324,7 +324,7 @@ impl Sequence {
                     .execute_request("order.refund", json!({"id": id, "items": items}))
                     .is_ok()
                 {
-                    let amount = self.order(id).refund_due - refund_due_before;
+                    let amount = self.order(id).total_refund_due - refund_due_before;
                     *self.unit_refunds.entry((id, sku)).or_default() += amount;
                 }
             }
@@ -403,7 +403,7 @@ impl Sequence {
     /// Fires a timer early: the expiry of a reservation or of an edit, or a check of the payment.
     fn fire_timer(&mut self) {
         let steps = self.shop.working_set.steps.values();
-        let timers = steps.filter(|row| row.key.step.is_timer() && !row.is_dead);
+        let timers = steps.filter(|row| row.key.step.is_timer_or_check() && !row.is_dead);
         let timers: Vec<StepKey> = timers.map(|row| row.key.clone()).collect();
         if let Some(key) = self.random.pick(&timers) {
             self.log.push(format!("fires {key:?}"));
@@ -468,7 +468,7 @@ impl Sequence {
         self.log.push(format!("discard {key:?}"));
         if key.step == Step::RefundPayment {
             // A later request of an operator is made of the discarded refund first.
-            let amount = self.order(key.order_id).refund_outstanding();
+            let amount = self.order(key.order_id).outstanding_refund();
             *self.refund_deviations.entry(key.order_id).or_default() += amount;
         }
         let action = Action::DiscardStep(key);
@@ -550,7 +550,7 @@ impl Sequence {
                 "more refunded than captured"
             );
             assert!(
-                order.refund_due <= payment.captured,
+                order.total_refund_due <= payment.captured,
                 "more to refund than captured"
             );
             assert!(order.refundable_amount() >= 0);
@@ -691,7 +691,9 @@ impl Sequence {
                 "an authorization was left open"
             );
             self.check_labels(order);
-            let provider_payment = self.shop.payment_at_provider(order, order.authorization);
+            let provider_payment = self
+                .shop
+                .payment_at_provider(order, order.authorized_edit_number);
             assert_eq!(
                 (order.payment.captured, order.payment.refunded),
                 (provider_payment.captured, provider_payment.refunded),
@@ -817,7 +819,7 @@ impl Sequence {
             let refunded_amount = payment.refunded + order.refund_written_off;
             if self.has_exceptions {
                 let refund_deviation = self.refund_deviations.get(id).copied().unwrap_or(0);
-                let written_off_amount: i64 = order.written_off.values().sum();
+                let written_off_amount: i64 = order.written_off_by_shipment.values().sum();
                 assert!(
                     refunded_amount + refund_deviation + written_off_amount
                         >= payment.captured.min(order.total),

@@ -35,12 +35,12 @@ impl Shop {
 
     /// Requests, approves and receives a return of units that go back on stock; returns the refund.
     fn return_units(&mut self, id: OrderId, sku: &str, units: u32) -> Result<i64, Failure> {
-        let refund_due_before = self.working_set.orders[&id].refund_due;
+        let refund_due_before = self.working_set.orders[&id].total_refund_due;
         let items = json!([{"sku": sku, "quantity": units}]);
         let return_id = self.create_approved_return(id, items)?;
         let items = json!([{"sku": sku, "quantity": units, "restock": true}]);
         self.receive_return(&return_id, json!({ "items": items }))?;
-        Ok(self.working_set.orders[&id].refund_due - refund_due_before)
+        Ok(self.working_set.orders[&id].total_refund_due - refund_due_before)
     }
 
     fn on_hand(&self, sku: &str, warehouse: &str) -> i64 {

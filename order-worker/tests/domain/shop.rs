@@ -25,7 +25,7 @@ use shared::{
     request::{Caller, Request, Role},
 };
 
-use crate::format::assert_format_names_all_parts;
+use crate::state_format::assert_format_names_all_parts;
 
 /// A payment at the provider.
 #[expect(
@@ -138,7 +138,7 @@ impl Shop {
     pub(crate) fn with_stock_in(currency: &str, stock: &[(&str, &str, i64)]) -> Self {
         let mut shop = Self {
             working_set: WorkingSet {
-                numbers: (1..=1_000).collect(),
+                next_order_numbers: (1..=1_000).collect(),
                 ..WorkingSet::default()
             },
             order_payments: BTreeMap::new(),
@@ -203,7 +203,7 @@ impl Shop {
             Request::CreateProduct(request) => Action::CreateProduct(request),
             Request::AddImage(request) => Action::AddImage(request),
             Request::RemoveImage(request) => Action::RemoveImage(request),
-            Request::OrderImages(request) => Action::OrderImages(request),
+            Request::ReorderImages(request) => Action::ReorderImages(request),
             Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
@@ -282,7 +282,7 @@ impl Shop {
             needs_verification: false,
             refunds_returns: self.refunds_returns,
             sends_messages: false,
-            storefront_prices: false,
+            allows_storefront_prices: false,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock_ms).unwrap();
         let mut context = DecisionContext::new(now, self.clock_ms.unsigned_abs());
@@ -305,7 +305,7 @@ impl Shop {
         }
         let reply = carry_out(&mut self.working_set, command, &rules, &mut context);
         self.working_set.stock_levels.append(&mut unneeded_stock);
-        self.events.append(&mut self.working_set.dirty.events);
+        self.events.append(&mut self.working_set.changes.events);
         self.check_invariants();
         reply
     }
@@ -370,7 +370,10 @@ impl Shop {
                 )
             }
             Step::VoidAuthorization(edit_number) => (*edit_number, None),
-            _ => (order.authorization, order.payment.reference.clone()),
+            _ => (
+                order.authorized_edit_number,
+                order.payment.reference.clone(),
+            ),
         };
         let payment = match payment_number {
             0 => self.order_payments.entry(order.id).or_default(),
@@ -390,7 +393,7 @@ impl Shop {
             Step::AuthorizePayment | Step::AuthorizeEdit(_)
                 if self.prepares_payments && payment_reference.is_none() =>
             {
-                StepResult::Prepared {
+                StepResult::PaymentCreated {
                     provider: "sandbox".to_owned(),
                     reference: reference_of(order, payment_number),
                 }
@@ -459,21 +462,21 @@ impl Shop {
                     payment.authorizations, 1,
                     "capture without an authorization"
                 );
-                let is_last = order.has_nothing_to_ship();
-                if self.captures_in_parts || is_last || requested_amount == payment.amount {
+                let is_last_capture = order.has_nothing_to_ship();
+                if self.captures_in_parts || is_last_capture || requested_amount == payment.amount {
                     payment.captured = payment.captured.max(requested_amount);
-                    payment.is_closed_for_captures |= is_last && payment.captured > 0;
+                    payment.is_closed_for_captures |= is_last_capture && payment.captured > 0;
                 }
                 StepResult::Captured {
                     amount: payment.captured,
                     requested_amount,
-                    is_last,
+                    is_last_capture,
                 }
             }
             Step::RefundPayment => {
-                let requested_refund = order.refund_due.max(order.payment.refunded);
+                let requested_refund = order.total_refund_due.max(order.payment.refunded);
                 assert!(
-                    requested_refund <= due_amounts.refund_due.max(order.payment.refunded),
+                    requested_refund <= due_amounts.total_refund_due.max(order.payment.refunded),
                     "{requested_refund}: {due_amounts:?}"
                 );
                 payment.refunded = payment.refunded.max(requested_refund).min(payment.captured);
@@ -500,7 +503,7 @@ impl Shop {
         event: ProviderEvent,
         is_notified: bool,
     ) {
-        let payment = match self.working_set.orders[&id].authorization {
+        let payment = match self.working_set.orders[&id].authorized_edit_number {
             0 => self.order_payments.entry(id).or_default(),
             edit_number => self.edit_payments.entry((id, edit_number)).or_default(),
         };
@@ -551,7 +554,7 @@ impl Shop {
         if !stays_in_flight {
             self.step_results.remove(result_index);
         }
-        self.carry_out(&Command::Finish {
+        self.carry_out(&Command::FinishStep {
             key,
             attempt,
             result,
@@ -563,7 +566,7 @@ impl Shop {
         let now = jiff::Timestamp::from_millisecond(self.clock_ms).unwrap();
         let is_waiting = |key: &&StepKey| {
             let row = &self.working_set.steps[*key];
-            let is_due = !key.step.is_timer() || row.due_at <= now;
+            let is_due = !key.step.is_timer_or_check() || row.due_at <= now;
             is_due && !row.is_dead
         };
         self.working_set
@@ -628,7 +631,8 @@ impl Shop {
         let mut reserved_units: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.working_set.orders.values() {
             if is_changed(order) {
-                let folded_order = Order::fold_like(order, self.events_of(order.id));
+                let folded_order =
+                    Order::fold_with_transactions_of(order, self.events_of(order.id));
                 let folded_order = folded_order.unwrap().unwrap();
                 assert_eq!(
                     folded_order, *order,
@@ -646,7 +650,7 @@ impl Shop {
                 [
                     order.payment.captured,
                     order.payment.refunded,
-                    order.refund_outstanding()
+                    order.outstanding_refund()
                 ],
                 "the transactions do not add up: {transactions:?}"
             );
@@ -729,11 +733,12 @@ impl Shop {
     pub(crate) fn check_settled(&self) {
         let orders = self.working_set.orders.values();
         for order in orders.filter(|order| !order.is_paid_manually()) {
-            let payment = self.payment_at_provider(order, order.authorization);
+            let payment = self.payment_at_provider(order, order.authorized_edit_number);
             // A free order has no authorization, also if it had one before an edit.
             let is_free = order.total == 0 && order.payment.captured == 0;
-            let is_other = |edit_number: &u32| *edit_number != order.authorization || is_free;
-            for edit_number in (0..=order.edits).filter(is_other) {
+            let is_other =
+                |edit_number: &u32| *edit_number != order.authorized_edit_number || is_free;
+            for edit_number in (0..=order.last_edit_number).filter(is_other) {
                 let other_payment = self.payment_at_provider(order, edit_number);
                 assert!(
                     other_payment.authorizations == 0
@@ -788,7 +793,7 @@ impl Shop {
             let due_amounts = DueAmounts::of_order(order, &self.history(order.id));
             assert_eq!(
                 (order.payment.refunded, order.payment.refunded),
-                (order.refund_due, due_amounts.refund_due)
+                (order.total_refund_due, due_amounts.total_refund_due)
             );
             if self.captures_in_parts {
                 let kept_amount =
@@ -841,7 +846,7 @@ pub(crate) struct DueAmounts {
     /// Sum of all captures, in minor units.
     pub(crate) total_to_capture: i64,
     /// Sum of all refunds, in minor units.
-    pub(crate) refund_due: i64,
+    pub(crate) total_refund_due: i64,
 }
 
 impl DueAmounts {
@@ -864,7 +869,7 @@ impl DueAmounts {
                     due_amounts.total_to_capture += restored_amount;
                     written_off_amount -= restored_amount;
                 }
-                EventData::RefundRequested { amount, .. } => due_amounts.refund_due += amount,
+                EventData::RefundRequested { amount, .. } => due_amounts.total_refund_due += amount,
                 EventData::PaymentRefunded { amount, .. } => refunded_amount += amount,
                 EventData::RefundFailed { amount } => refunded_amount -= amount,
                 EventData::StepDiscarded { step, .. } if step == "capture_payment" => {
@@ -874,7 +879,8 @@ impl DueAmounts {
                     written_off_amount += outstanding_amount;
                 }
                 EventData::StepDiscarded { step, .. } if step == "refund_payment" => {
-                    due_amounts.refund_due = due_amounts.refund_due.min(refunded_amount);
+                    due_amounts.total_refund_due =
+                        due_amounts.total_refund_due.min(refunded_amount);
                 }
                 _ => {}
             }
@@ -918,8 +924,8 @@ fn create_label(
 
 fn customer_action() -> NextAction {
     NextAction {
-        kind: "use_stripe_sdk".to_owned(),
-        url: None,
+        action_type: "use_stripe_sdk".to_owned(),
+        action_url: None,
         client_secret: Some("pi_1_secret_1".to_owned()),
     }
 }
@@ -955,13 +961,13 @@ fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
         _ => Authorization::Authorized(payment.amount),
     };
     PaymentState {
-        reference: reference_of(order, order.authorization),
+        reference: reference_of(order, order.authorized_edit_number),
         authorization,
         captured: payment.captured,
         refunded: payment.refunded,
         is_closed: payment.is_voided
             || payment.is_closed_for_captures
             || payment.captured == payment.amount,
-        version: order.version,
+        order_version: order.version,
     }
 }

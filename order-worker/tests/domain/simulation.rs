@@ -217,7 +217,7 @@ impl Simulation {
                 Some(self.call_provider(step_message, has_faults))
             }
             InProgress::ProviderResponded(step_message, attempt, result) => {
-                let reply = self.shop.carry_out(&Command::Finish {
+                let reply = self.shop.carry_out(&Command::FinishStep {
                     key: step_message.key.clone(),
                     attempt,
                     result: result.clone(),
@@ -279,13 +279,13 @@ impl Simulation {
 
     /// The steps written by the commit, to be published after it.
     fn steps_to_publish(&mut self) -> Vec<StepMessage> {
-        let change_set = mem::take(&mut self.shop.working_set.dirty);
+        let change_set = mem::take(&mut self.shop.working_set.changes);
         let written_steps = change_set
             .steps
             .iter()
             .filter_map(|key| self.shop.working_set.steps.get(key));
         written_steps
-            .filter(|row| !row.is_dead && !row.key.step.is_timer())
+            .filter(|row| !row.is_dead && !row.key.step.is_timer_or_check())
             .map(step_message)
             .collect()
     }

@@ -65,7 +65,7 @@ impl Fixture {
             needs_verification: false,
             refunds_returns: true,
             sends_messages: false,
-            storefront_prices: false,
+            allows_storefront_prices: false,
         };
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut context = DecisionContext::new(self.now, seed);
@@ -103,14 +103,14 @@ impl Fixture {
             endpoint_id,
             event_id: uuid::Uuid::now_v7().into(),
             event_type: "order.created".to_owned(),
-            position: 1,
+            event_position: 1,
             request_id: "r".to_owned(),
             status: DeliveryStatus::Pending,
             attempt: 1,
             failures: 0,
             attempts: Vec::new(),
             due_at: Some(now),
-            asked_at: now,
+            last_requested_at: now,
             created_at: now,
         };
         self.working_set.deliveries.insert(id, delivery);
@@ -166,7 +166,7 @@ impl Fixture {
 
     fn event_types(&self) -> Vec<&'static str> {
         self.working_set
-            .dirty
+            .changes
             .events
             .iter()
             .map(|event| event.event_data.kind())

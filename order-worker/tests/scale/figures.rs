@@ -193,7 +193,7 @@ impl Figures {
         durations.push(("get", get_duration.await));
         let history_duration = median_duration(async |sample_number| {
             let order_id = sample_ids[sample_number * 7919 % sample_ids.len()].to_string();
-            store.history(&order_id, 0, 50).await.unwrap();
+            store.events_of_subject(&order_id, 0, 50).await.unwrap();
         });
         durations.push(("history", history_duration.await));
         for (operation_name, list_filter, cursor) in measured_lists {
@@ -221,7 +221,7 @@ impl Figures {
             store.has_due_step(Timestamp::now()).await.unwrap();
             store.claim_due_steps(Timestamp::now(), 500).await.unwrap();
         });
-        durations.push(("sweep", claim_duration.await));
+        durations.push(("claim of due steps", claim_duration.await));
         Self {
             order_count,
             durations,

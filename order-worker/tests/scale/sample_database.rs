@@ -49,7 +49,7 @@ pub(crate) fn default_rules() -> Rules {
         needs_verification: false,
         refunds_returns: true,
         sends_messages: false,
-        storefront_prices: false,
+        allows_storefront_prices: false,
     }
 }
 
@@ -122,7 +122,7 @@ pub(crate) async fn create_customers(store: &Store, customer_count: usize) -> Ve
 }
 
 fn finish_step(id: OrderId, step: Step, step_result: StepResult) -> Command {
-    Command::Finish {
+    Command::FinishStep {
         key: StepKey { order_id: id, step },
         attempt: 1,
         result: step_result,
@@ -247,7 +247,7 @@ impl SampleDatabase {
                 StepResult::Captured {
                     amount: 1000,
                     requested_amount: 1000,
-                    is_last: true,
+                    is_last_capture: true,
                 },
             )
         });

@@ -1,7 +1,7 @@
 //! Batches: several requests in one message, and several replies in another.
 //!
 //! The broker's cost is mostly per message and hardly depends on its size. Requests that are queued at the
-//! same moment are therefore sent as one message of `type` [`BATCH`], whose body is a JSON array of
+//! same moment are therefore sent as one message of `type` [`BATCH_MESSAGE_TYPE`], whose body is a JSON array of
 //! [`Entry`]s. The fields of an entry correspond to the AMQP properties of a single message; its `body` is
 //! the request's body:
 //!
@@ -28,7 +28,7 @@ use super::{header, message::Headers};
 use crate::{request::Caller, trace_context::TraceContext};
 
 /// The property `type` of a batch message.
-pub const BATCH: &str = "batch";
+pub const BATCH_MESSAGE_TYPE: &str = "batch";
 /// Maximum number of requests in one batch.
 pub const MAX_ENTRIES: usize = 1_000;
 /// Estimated JSON overhead per entry, in bytes.

@@ -162,7 +162,7 @@ impl TopologyState {
         let had_other_type = self
             .request_queue_has_other_type
             .swap(request_queue_has_other_type, Ordering::AcqRel);
-        match (had_other_type, self.other_type_message()) {
+        match (had_other_type, self.queue_type_warning()) {
             (false, Some(message)) => tracing::warn!(
                 reason = message,
                 "{REQUEST_QUEUE} has another type than REQUEST_QUEUE_TYPE"
@@ -172,7 +172,7 @@ impl TopologyState {
         }
     }
 
-    fn other_type_message(&self) -> Option<String> {
+    fn queue_type_warning(&self) -> Option<String> {
         let queue_type = self.request_queue_type?;
         let request_queue_has_other_type =
             self.request_queue_has_other_type.load(Ordering::Acquire);
@@ -285,7 +285,7 @@ impl Broker {
     }
 
     /// Queues and exchanges that are currently unusable, with the reasons; empty if there are none.
-    pub fn faults(&self) -> BTreeMap<String, String> {
+    pub fn unavailable_targets(&self) -> BTreeMap<String, String> {
         let faults = self.topology.faults();
         let reasons = faults
             .iter()
@@ -294,8 +294,8 @@ impl Broker {
     }
 
     /// A message for operators if the request queue exists with another type than the configured one.
-    pub fn other_type_message(&self) -> Option<String> {
-        self.topology.other_type_message()
+    pub fn queue_type_warning(&self) -> Option<String> {
+        self.topology.queue_type_warning()
     }
 
     /// Records that `operation` on a queue or exchange failed, and requests a declaration of the topology.

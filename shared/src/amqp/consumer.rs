@@ -1,7 +1,7 @@
 //! Consumes a queue with bounded prefetch and manual acknowledgement.
 //!
 //! The consumer resumes by itself after the queue or the broker was unavailable. Messages that lapin can't
-//! decode don't block the queue ([`Undecodable`]). The worker consumes requests, steps and dead letters with
+//! decode don't block the queue ([`UndecodableHandling`]). The worker consumes requests, steps and dead letters with
 //! it, on connections of [`super::connection`].
 
 use std::{sync::Arc, time::Duration};
@@ -26,7 +26,7 @@ use super::{
 /// header names…); lapin requires UTF-8 and closes the whole connection otherwise. Without special handling
 /// the broker would redeliver such a message for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Undecodable {
+pub enum UndecodableHandling {
     /// Leaves the message to the queue's delivery limit, at which the broker dead-letters it. Until then
     /// messages are consumed one at a time, because each end of the connection counts as a delivery of every
     /// unsettled message.
@@ -64,7 +64,7 @@ pub fn consume(
     broker: Broker,
     queue: &'static str,
     prefetch: u16,
-    undecodable: Undecodable,
+    undecodable: UndecodableHandling,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
     consume_with_pauses(
@@ -82,7 +82,7 @@ pub(super) fn consume_with_pauses(
     broker: Broker,
     queue: &'static str,
     prefetch: u16,
-    undecodable: Undecodable,
+    undecodable: UndecodableHandling,
     pause: RequestPause,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
@@ -108,7 +108,7 @@ pub(super) fn consume_with_pauses(
                 }
                 Ok(ConsumerEnd::CancelledByBroker) => "the broker ended the consumer".to_owned(),
                 Err(error) if is_undecodable(&error) => {
-                    if undecodable == Undecodable::Discard {
+                    if undecodable == UndecodableHandling::Discard {
                         discard_undecodable(&broker, queue, &message_sender).await;
                     } else {
                         prefetch_control.start_single_mode(queue);
@@ -319,7 +319,7 @@ async fn consume_once(
             // Never blocks for long: the buffer holds as many messages as may be unsettled.
             Some(delivery) => {
                 let mut message = Incoming::new(delivery, &channel);
-                message.is_single = prefetch_control.is_single_mode();
+                message.is_consumed_alone = prefetch_control.is_single_mode();
                 if message_sender.send(message).await.is_err() {
                     return Ok(ConsumerEnd::Finished);
                 }

@@ -25,7 +25,7 @@ pub type Headers = BTreeMap<String, String>;
 
 /// A message to publish.
 #[derive(Debug, Clone, Default)]
-pub struct Outgoing {
+pub struct OutgoingMessage {
     /// The property `type`.
     pub kind: Option<String>,
     /// The property `content_type`; default `application/json`.
@@ -46,7 +46,7 @@ pub struct Outgoing {
     pub body: Vec<u8>,
 }
 
-impl Outgoing {
+impl OutgoingMessage {
     pub(super) fn properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default()
             .with_content_type(short_string(
@@ -105,7 +105,7 @@ pub struct Incoming {
     pub redelivered: bool,
     /// Whether messages are consumed one at a time, because the queue contains a message that can't be
     /// decoded: the next message is delivered when this one is settled.
-    pub is_single: bool,
+    pub is_consumed_alone: bool,
     /// Time at which the message was received.
     pub received_at: Instant,
     /// Settles the message.
@@ -148,7 +148,7 @@ impl Incoming {
                 .map(read_headers)
                 .unwrap_or_default(),
             redelivered: delivery.redelivered,
-            is_single: false,
+            is_consumed_alone: false,
             received_at: Instant::now(),
             receipt,
             body: delivery.data,

@@ -39,7 +39,7 @@ use super::{
     connection::Broker,
     consumer::unless_closed,
     message::short_string,
-    rpc_client::{Call, RpcClient},
+    rpc_client::{CallOptions, RpcClient},
     topology::{
         MIGRATION_QUEUE, REQUEST_QUEUE, RequestQueueError, RequestQueueType,
         declare_migration_queue, declare_request_queue, queue_counts,
@@ -88,7 +88,7 @@ struct PauseState {
 
 impl RequestPause {
     /// Pauses the consumer.
-    pub fn start(&self) {
+    pub fn start_pause(&self) {
         self.0.is_paused.store(true, Ordering::Release);
         self.0.start_signal.notify_one();
     }
@@ -99,7 +99,7 @@ impl RequestPause {
         self.0.is_paused.load(Ordering::Acquire)
     }
 
-    /// Waits until [`Self::start`] is called.
+    /// Waits until [`Self::start_pause`] is called.
     pub(super) async fn wait_until_started(&self) {
         self.0.start_signal.notified().await;
     }
@@ -222,7 +222,7 @@ impl Migrator {
     async fn pause_workers(&self) -> anyhow::Result<()> {
         let rpc_client = RpcClient::new(self.broker.clone());
         let request = Request::read("worker.pause_requests", json!({}))?;
-        let call = Call {
+        let call = CallOptions {
             caller: Caller {
                 role: Role::Admin,
                 storefront: Storefront::default(),

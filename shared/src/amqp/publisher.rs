@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     channel_lock::ChannelLock,
     connection::{Broker, BrokerUnavailable, Operation},
-    message::{Outgoing, short_string},
+    message::{OutgoingMessage, short_string},
     topology::{self, REQUEST_QUEUE},
 };
 
@@ -96,7 +96,7 @@ impl Publisher {
     /// Publishes `messages` in order and waits for the broker's confirms. Returns one result per message.
     pub async fn publish(
         &self,
-        messages: &[(Target<'_>, Outgoing)],
+        messages: &[(Target<'_>, OutgoingMessage)],
     ) -> Vec<Result<(), PublishError>> {
         let channel = match self.lazy_channel.channel().await {
             Ok(channel) => channel,
@@ -136,7 +136,7 @@ impl Publisher {
     /// a fault: it refuses messages while clients send more than the workers can process.
     fn record_results(
         &self,
-        messages: &[(Target<'_>, Outgoing)],
+        messages: &[(Target<'_>, OutgoingMessage)],
         publish_results: &[Result<(), PublishError>],
     ) {
         let broker = &self.lazy_channel.broker;
@@ -183,8 +183,8 @@ impl Publisher {
     }
 
     /// Queues and exchanges that can't be used at present, with the reasons.
-    pub fn faults(&self) -> BTreeMap<String, String> {
-        self.lazy_channel.broker.faults()
+    pub fn unavailable_targets(&self) -> BTreeMap<String, String> {
+        self.lazy_channel.broker.unavailable_targets()
     }
 
     /// Checks whether messages can be published now.
@@ -198,7 +198,7 @@ impl Publisher {
 
 /// Whether a queue other than the request queue, which refuses messages while it is full, refused a message.
 fn has_refusal(
-    messages: &[(Target<'_>, Outgoing)],
+    messages: &[(Target<'_>, OutgoingMessage)],
     publish_results: &[Result<(), PublishError>],
 ) -> bool {
     messages
@@ -214,7 +214,7 @@ fn has_refusal(
 pub(super) async fn send(
     channel: &Channel,
     target: Target<'_>,
-    message: &Outgoing,
+    message: &OutgoingMessage,
 ) -> lapin::Result<PublisherConfirm> {
     let (exchange, routing_key, mandatory) = match target {
         Target::Queue(queue) => ("", queue, true),
@@ -256,7 +256,7 @@ fn confirm_result(
 /// process would report itself as ready.
 pub async fn probe(broker: Broker) {
     let lazy_channel = LazyChannel::new(broker.clone(), true);
-    let message = Outgoing::default();
+    let message = OutgoingMessage::default();
     loop {
         time::sleep(PROBE_INTERVAL).await;
         let Ok(channel) = lazy_channel.channel().await else {
@@ -316,7 +316,11 @@ impl Replier {
     /// # Errors
     /// [`BrokerUnavailable`] if the broker did not accept it within 30 s; the caller has timed
     /// out by then.
-    pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
+    pub async fn reply(
+        &self,
+        reply_to: &str,
+        message: &OutgoingMessage,
+    ) -> Result<(), BrokerUnavailable> {
         let is_new_queue =
             reply_to.starts_with(RESERVED_PREFIX) && !self.known_reply_queues().contains(reply_to);
         let publishing = async {
@@ -335,7 +339,11 @@ impl Replier {
             })
     }
 
-    async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
+    async fn try_reply(
+        &self,
+        reply_to: &str,
+        message: &OutgoingMessage,
+    ) -> Result<(), BrokerUnavailable> {
         let channel = self.lazy_channel.channel().await?;
         let publishing = send(&channel, Target::Reply(reply_to), message);
         match time::timeout(CONFIRM_TIMEOUT, publishing).await {
@@ -350,7 +358,7 @@ impl Replier {
 
     /// Sends the first reply to a queue; drops it if the broker refuses it every time, because no reply can
     /// reach that queue.
-    async fn send_first_reply(&self, reply_to: &str, message: &Outgoing) {
+    async fn send_first_reply(&self, reply_to: &str, message: &OutgoingMessage) {
         let lazy_channel = self.first_reply_channel.lock().await;
         let mut attempts = 0;
         while attempts < FIRST_REPLY_ATTEMPTS {

@@ -120,7 +120,7 @@ enum CallResult {
 
 /// Metadata of a request.
 #[derive(Debug, Clone)]
-pub struct Call<'a> {
+pub struct CallOptions<'a> {
     /// The caller.
     pub caller: Caller,
     /// The client's `Idempotency-Key`.
@@ -174,7 +174,7 @@ impl RpcClient {
     ///
     /// # Errors
     /// The reason why no call can be made.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check_broker(&self) -> Result<(), String> {
         let reply_channel = self.shared.check_reply_channel(&self.broker);
         reply_channel.map_err(|failure| failure.message)
     }
@@ -189,7 +189,7 @@ impl RpcClient {
 
     /// Sends `request` and waits for the worker's reply. Without a reply, the outcome is `UNAVAILABLE` if the
     /// request certainly had no effect, and `TIMEOUT` if it may have had one.
-    pub async fn call(&self, request: &Request, call: Call<'_>) -> RpcReply {
+    pub async fn call(&self, request: &Request, call: CallOptions<'_>) -> RpcReply {
         let deadline = Instant::now() + call.timeout;
         let reply = self.try_call(request, call.clone(), deadline).await;
         let reply = match reply {
@@ -206,7 +206,7 @@ impl RpcClient {
     async fn try_call(
         &self,
         request: &Request,
-        mut call: Call<'_>,
+        mut call: CallOptions<'_>,
         deadline: Instant,
     ) -> Result<RpcReply, Failure> {
         self.shared.check_reply_channel(&self.broker)?;

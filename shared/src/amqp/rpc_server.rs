@@ -15,11 +15,11 @@ pub(super) use self::reading::LATE_BY_MS;
 pub use self::reading::caller;
 use self::reading::{batch_entries, single_entry};
 use super::{
-    batch::{self, BATCH, BatchReply},
+    batch::{self, BATCH_MESSAGE_TYPE, BatchReply},
     clock::worker_time_headers,
     connection::{Broker, BrokerUnavailable},
     consumer, header,
-    message::{Headers, Incoming, Outgoing, Receipt},
+    message::{Headers, Incoming, OutgoingMessage, Receipt},
     migration::RequestPause,
     publisher::Replier,
     topology::REQUEST_QUEUE,
@@ -119,7 +119,7 @@ pub const REPLY_MESSAGE_BYTES: usize = 1024 * 1024;
 const MAX_REPLY_BYTES: usize = 15 * 1024 * 1024;
 
 /// Receives requests from [`REQUEST_QUEUE`] until `stop`, except during a pause.
-pub fn requests(
+pub fn receive_requests(
     broker: Broker,
     prefetch: u16,
     pause: RequestPause,
@@ -131,7 +131,7 @@ pub fn requests(
         broker,
         REQUEST_QUEUE,
         prefetch,
-        consumer::Undecodable::Discard,
+        consumer::UndecodableHandling::Discard,
         pause,
         stop,
     )
@@ -147,7 +147,7 @@ impl RequestMessage {
     /// Parses the message into its requests.
     pub fn read(self) -> (ReplyTo, Vec<BatchEntry>) {
         let message = self.message;
-        let (is_batch, entries) = if message.kind == BATCH {
+        let (is_batch, entries) = if message.kind == BATCH_MESSAGE_TYPE {
             match batch_entries(&message) {
                 Ok(entries) => (true, entries),
                 // The body is not a list of entries: one reply for the whole message.
@@ -256,7 +256,7 @@ fn limit_size(reply: EntryReply) -> EntryReply {
 }
 
 /// The message with `replies` as a batch.
-fn batch_message(replies: Vec<EntryReply>) -> Outgoing {
+fn batch_message(replies: Vec<EntryReply>) -> OutgoingMessage {
     let body_bytes = replies.iter().map(EntryReply::bytes).sum();
     let replies = replies.into_iter().map(
         |EntryReply {
@@ -268,11 +268,11 @@ fn batch_message(replies: Vec<EntryReply>) -> Outgoing {
             body: Outcome::from(reply.outcome),
         },
     );
-    Outgoing {
-        kind: Some(BATCH.to_owned()),
+    OutgoingMessage {
+        kind: Some(BATCH_MESSAGE_TYPE.to_owned()),
         headers: worker_time_headers(),
         body: batch::to_json_array(&replies.collect::<Vec<_>>(), body_bytes),
-        ..Outgoing::default()
+        ..OutgoingMessage::default()
     }
 }
 
@@ -282,14 +282,14 @@ fn single_message(
         correlation_id,
         reply,
     }: EntryReply,
-) -> Outgoing {
+) -> OutgoingMessage {
     let mut headers = worker_time_headers();
     headers.extend(reply_headers(reply.is_replay));
-    Outgoing {
+    OutgoingMessage {
         correlation_id: correlation_id.0,
         headers,
         body: batch::to_json(&Outcome::from(reply.outcome)),
-        ..Outgoing::default()
+        ..OutgoingMessage::default()
     }
 }
 

@@ -49,8 +49,8 @@ pub enum EventData {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
         /// Status before the cancellation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        was: Option<OrderStatus>,
+        #[serde(default, rename = "was", skip_serializing_if = "Option::is_none")]
+        previous_status: Option<OrderStatus>,
     },
     /// The order was soft-deleted.
     #[serde(rename = "order.deleted")]
@@ -69,7 +69,8 @@ pub enum EventData {
     #[serde(rename = "order.edit_rejected")]
     OrderEditRejected {
         /// Number of the edit.
-        edit: u32,
+        #[serde(rename = "edit")]
+        edit_number: u32,
         /// Reason of the rejection.
         reason: EditRejectReason,
         /// Error code of the payment provider.
@@ -95,18 +96,18 @@ pub enum EventData {
         /// Id of the payment at the provider.
         reference: String,
         /// Number of the edit that the payment is for; absent: the order as it was created.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        edit: Option<u32>,
+        #[serde(default, rename = "edit", skip_serializing_if = "Option::is_none")]
+        edit_number: Option<u32>,
     },
     /// The customer has to complete an action first.
     #[serde(rename = "payment.action_required")]
     PaymentActionRequired {
         /// Type of the action at the provider.
         #[serde(rename = "type")]
-        kind: String,
+        action_type: String,
         /// URL to redirect the customer to, if there is one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        url: Option<String>,
+        #[serde(default, rename = "url", skip_serializing_if = "Option::is_none")]
+        action_url: Option<String>,
     },
     /// The provider authorized the payment.
     #[serde(rename = "payment.authorized")]
@@ -118,8 +119,8 @@ pub enum EventData {
         /// Authorized amount in minor units.
         amount: i64,
         /// Number of the edit that the payment is for: it replaces the order's earlier payment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        edit: Option<u32>,
+        #[serde(default, rename = "edit", skip_serializing_if = "Option::is_none")]
+        edit_number: Option<u32>,
     },
     /// The provider declined the payment.
     #[serde(rename = "payment.declined")]
@@ -156,7 +157,8 @@ pub enum EventData {
         /// Id of the payment at the provider; absent if none existed.
         reference: Option<String>,
         /// Number of the edit that the payment was for; 0: the order as it was created.
-        edit: u32,
+        #[serde(rename = "edit")]
+        edit_number: u32,
     },
     /// A refund was requested.
     #[serde(rename = "payment.refund_requested")]
@@ -173,8 +175,8 @@ pub enum EventData {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         items: Vec<ItemQuantity>,
         /// The shipping charge is refunded.
-        #[serde(default, skip_serializing_if = "is_false")]
-        shipping: bool,
+        #[serde(default, rename = "shipping", skip_serializing_if = "is_false")]
+        refunds_shipping: bool,
     },
     /// A refund that had succeeded was reversed.
     #[serde(rename = "payment.refund_failed")]
@@ -201,8 +203,8 @@ pub enum EventData {
         /// Reserved items.
         items: Vec<StockItem>,
         /// Number of the pending edit that they are reserved for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        edit: Option<u32>,
+        #[serde(default, rename = "edit", skip_serializing_if = "Option::is_none")]
+        edit_number: Option<u32>,
     },
     /// Reserved stock was released.
     #[serde(rename = "stock.released")]
@@ -214,8 +216,8 @@ pub enum EventData {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// Number of the rejected edit that they were reserved for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        edit: Option<u32>,
+        #[serde(default, rename = "edit", skip_serializing_if = "Option::is_none")]
+        edit_number: Option<u32>,
     },
     /// A stock level was set or adjusted.
     #[serde(rename = "stock.adjusted")]
@@ -332,7 +334,8 @@ pub enum EventData {
         /// Id of the return.
         return_id: ReturnId,
         /// Number for people: the order's number and the number of the return within the order.
-        number: String,
+        #[serde(rename = "number")]
+        return_number: String,
         /// Requested units.
         items: Vec<ReturnedItem>,
         /// Free text.
@@ -470,7 +473,8 @@ pub enum EventData {
     #[serde(rename = "api_key.created")]
     ApiKeyCreated {
         /// Name of the key.
-        name: String,
+        #[serde(rename = "name")]
+        key_name: String,
         /// Role of the key.
         role: Role,
         /// Storefront that the key is limited to.
@@ -486,7 +490,8 @@ pub enum EventData {
     #[serde(rename = "api_key.revoked")]
     ApiKeyRevoked {
         /// Name of the key.
-        name: String,
+        #[serde(rename = "name")]
+        key_name: String,
         /// First characters of the secret.
         prefix: String,
     },
@@ -494,27 +499,33 @@ pub enum EventData {
 
 /// The cause of a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum RefundCause {
     /// An operator requested the refund.
-    Requested,
+    #[serde(rename = "requested")]
+    RequestedByOperator,
     /// A shipment was returned.
-    Returned,
+    #[serde(rename = "returned")]
+    ShipmentReturned,
     /// The order was cancelled after its payment was captured.
-    Cancelled,
+    #[serde(rename = "cancelled")]
+    OrderCancelled,
     /// The refund was made at the provider.
-    Provider,
+    #[serde(rename = "provider")]
+    MadeAtProvider,
     /// The units of a return were received.
-    Return,
+    #[serde(rename = "return")]
+    ReturnReceived,
     /// An edit lowered the total below the captured amount.
-    Edited,
+    #[serde(rename = "edited")]
+    OrderEdited,
 }
 
 /// An edit that was requested and takes effect when its total was authorized.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EditRequested {
     /// Number of the edit among those of the order that needed an authorization, from 1.
-    pub edit: u32,
+    #[serde(rename = "edit")]
+    pub edit_number: u32,
     /// Total afterwards, in minor units.
     pub total: i64,
     /// Line items afterwards.
@@ -537,8 +548,8 @@ pub struct EditRequested {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderEdited {
     /// Number of the edit, if its total had to be authorized first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edit: Option<u32>,
+    #[serde(default, rename = "edit", skip_serializing_if = "Option::is_none")]
+    pub edit_number: Option<u32>,
     /// Total in minor units.
     pub total: i64,
     /// Total before the edit, in minor units.
@@ -644,7 +655,7 @@ impl EventData {
             reason,
             cause: Some(cause),
             items: Vec::new(),
-            shipping: false,
+            refunds_shipping: false,
         }
     }
 

@@ -22,7 +22,7 @@ const MAX_TYPE_CHARS: usize = 64;
 /// Maximum time that a request may wait for new events, in milliseconds.
 pub const MAX_WAIT_MS: u32 = 30_000;
 /// Page size of the gateway's own feed requests.
-pub const MAX_EVENTS: u32 = 200;
+pub const FEED_PAGE_SIZE: u32 = 200;
 
 /// `event.list`: a page of the feed, in commit order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

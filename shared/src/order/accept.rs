@@ -10,7 +10,7 @@ use super::CreateOrder;
 use crate::{
     amqp::{
         batch::{self, CallHeaders},
-        message::{Incoming, Outgoing},
+        message::{Incoming, OutgoingMessage},
         rpc_server,
     },
     body::{self, Fields},
@@ -33,8 +33,8 @@ pub struct AcceptOrder {
 
 impl AcceptOrder {
     /// The message to publish. The client gets its response once the broker has confirmed the message.
-    pub fn message(&self, caller: &Caller, idempotency_key: Option<&str>) -> Outgoing {
-        Outgoing {
+    pub fn message(&self, caller: &Caller, idempotency_key: Option<&str>) -> OutgoingMessage {
+        OutgoingMessage {
             kind: Some(ACCEPT_ORDER.to_owned()),
             message_id: Some(self.id.to_string()),
             persistent: true,
@@ -44,7 +44,7 @@ impl AcceptOrder {
             }
             .into_headers(),
             body: batch::to_json(self),
-            ..Outgoing::default()
+            ..OutgoingMessage::default()
         }
     }
 

@@ -177,7 +177,8 @@ pub struct ReceivedItem {
     pub warehouse: Option<Warehouse>,
     /// Number of these units that count as refunded by this return: the others were refunded before, or this
     /// return refunds nothing.
-    pub refunded: u32,
+    #[serde(rename = "refunded")]
+    pub refunded_units: u32,
     /// Share of the order's total of the units that count as refunded, in minor units.
     pub value: i64,
     /// Part of `value` that the customer was not charged, because its capture was discarded; in minor units.
@@ -253,9 +254,9 @@ impl ReturnRef {
 
 /// `return.reject`, `return.cancel`: ends a return without a receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[schema(example = json!({"reason": "ordered too long ago"}))]
+#[schema(as = EndReturn, example = json!({"reason": "ordered too long ago"}))]
 #[serde(deny_unknown_fields)]
-pub struct EndReturn {
+pub struct RejectOrCancelReturn {
     /// Id of the return.
     #[schema(ignore)]
     pub id: ReturnId,
@@ -265,7 +266,7 @@ pub struct EndReturn {
     pub reason: Option<String>,
 }
 
-impl EndReturn {
+impl RejectOrCancelReturn {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
         let reason = fields.optional("reason", body::text(0..=MAX_NOTE_CHARS));

@@ -19,7 +19,7 @@ pub const MAX_SIDE: u32 = 16_384;
 /// Path under which gateways serve photos.
 pub const MEDIA_PATH: &str = "/media/";
 /// Largest number of products in a page of `product.list_images`.
-pub const MAX_IMAGE_PAGE: u32 = 1_000;
+pub const MAX_PRODUCTS_PER_IMAGE_PAGE: u32 = 1_000;
 
 /// Format of a photo's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -212,8 +212,8 @@ impl RemoveImage {
 /// `product.order_images`: sets the order of a product's photos.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"ids": ["5f2b0c1e-2345-4abc-8def-0123456789ab"]}))]
-pub struct OrderImages {
+#[schema(as = OrderImages, example = json!({"ids": ["5f2b0c1e-2345-4abc-8def-0123456789ab"]}))]
+pub struct ReorderImages {
     /// SKU of the product.
     #[schema(ignore)]
     pub sku: Sku,
@@ -222,7 +222,7 @@ pub struct OrderImages {
     pub ids: Vec<ImageId>,
 }
 
-impl OrderImages {
+impl ReorderImages {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let sku = fields.required("sku", body::parsed);
         let ids = fields.required("ids", image_ids);
@@ -246,12 +246,15 @@ pub struct ListImages {
 impl ListImages {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let limit = fields.optional("limit", body::integer(1..=i64::from(MAX_IMAGE_PAGE)));
+        let limit = fields.optional(
+            "limit",
+            body::integer(1..=i64::from(MAX_PRODUCTS_PER_IMAGE_PAGE)),
+        );
         let cursor = fields.optional("cursor", body::parsed);
         Some(Self {
             limit: limit
                 .and_then(|limit| u32::try_from(limit).ok())
-                .unwrap_or(MAX_IMAGE_PAGE),
+                .unwrap_or(MAX_PRODUCTS_PER_IMAGE_PAGE),
             cursor,
         })
     }

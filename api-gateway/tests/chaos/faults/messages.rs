@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::amqp::{
     connection::Broker,
-    message::Outgoing,
+    message::OutgoingMessage,
     publisher::{Publisher, Target},
     topology::{REQUEST_QUEUE, STEP_QUEUE},
 };
@@ -25,7 +25,7 @@ async fn connect_publisher(stack: &Stack) -> Publisher {
 async fn publish_repeatedly(
     publisher: &Publisher,
     queue: &str,
-    outgoing_message: Outgoing,
+    outgoing_message: OutgoingMessage,
     publish_count: usize,
 ) {
     let messages: Vec<_> = (0..publish_count)
@@ -36,12 +36,12 @@ async fn publish_repeatedly(
     }
 }
 
-fn message(message_type: &str, body: &Value) -> Outgoing {
-    Outgoing {
+fn message(message_type: &str, body: &Value) -> OutgoingMessage {
+    OutgoingMessage {
         kind: Some(message_type.to_owned()),
         persistent: true,
         body: body.to_string().into_bytes(),
-        ..Outgoing::default()
+        ..OutgoingMessage::default()
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn duplicate_requests(context: FaultContext<'_>) -> usize {
     for request_number in 0..30 {
         load.wait_for_progress(1).await;
         let request_key = format!("{}-foreign-{request_number}", load.run_name());
-        let request = Outgoing {
+        let request = OutgoingMessage {
             message_id: Some(request_key.clone()),
             ..message(
                 "order.create",
@@ -115,10 +115,10 @@ pub(super) async fn publish_invalid_messages(context: FaultContext<'_>) -> usize
     for invalid_body in invalid_bodies {
         load.wait_for_progress(2).await;
         for queue in [REQUEST_QUEUE, STEP_QUEUE] {
-            let outgoing_message = Outgoing {
+            let outgoing_message = OutgoingMessage {
                 kind: Some("order.create".to_owned()),
                 body: invalid_body.to_vec(),
-                ..Outgoing::default()
+                ..OutgoingMessage::default()
             };
             publish_repeatedly(&publisher, queue, outgoing_message, 3).await;
         }

@@ -5,9 +5,9 @@
 
 mod broker;
 mod checks;
-mod peer;
 mod process;
 mod python;
+mod python_program;
 mod receiver;
 mod requests;
 mod store;
@@ -32,10 +32,10 @@ pub(crate) use self::{
 )]
 pub(crate) use self::{
     checks::PaymentTotals,
-    peer::Peer,
     python::{run_script, run_script_with_input},
+    python_program::PythonProgram,
     receiver::{CannedResponse, Receiver},
-    requests::{Reply, is_announced, order_body, order_body_with_method, try_send},
+    requests::{Reply, has_shipping_label, order_body, order_body_with_method, try_send},
     stripe::{ProxyMode, Stripe},
 };
 
@@ -68,7 +68,7 @@ pub(crate) struct System {
     worker_program: String,
     variables: Vec<(String, String)>,
     /// Dropped last, since the processes and the broker use it.
-    pub(crate) folder: Folder,
+    pub(crate) folder: TestFolder,
 }
 
 impl System {
@@ -79,14 +79,14 @@ impl System {
 
     /// Starts a system with additional variables.
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let store = Store::new(&folder);
         Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
     }
 
     /// Starts a system on an existing store, with this worker binary.
     pub(crate) async fn start_with_store(
-        folder: Folder,
+        folder: TestFolder,
         store: Store,
         worker_program: &str,
     ) -> Self {
@@ -98,26 +98,26 @@ impl System {
         worker_program: &str,
         variables: &[(&str, &str)],
     ) -> Self {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let store = Store::new(&folder);
         Self::assemble((folder, store), Broker::vhost(), worker_program, variables).await
     }
 
     /// Starts a system in a folder that other processes share.
-    pub(crate) async fn start_in_folder(folder: Folder, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_in_folder(folder: TestFolder, variables: &[(&str, &str)]) -> Self {
         let store = Store::new(&folder);
         Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
     }
 
     /// Starts a system with its own broker, which can be stopped and killed.
     pub(crate) async fn start_with_own_broker(variables: &[(&str, &str)]) -> Self {
-        let folder = Folder::new();
+        let folder = TestFolder::new();
         let (store, broker) = (Store::new(&folder), Broker::own(&folder));
         Self::assemble((folder, store), broker, WORKER, variables).await
     }
 
     async fn assemble(
-        (folder, store): (Folder, Store),
+        (folder, store): (TestFolder, Store),
         broker: Broker,
         worker_program: &str,
         additional_variables: &[(&str, &str)],
@@ -331,9 +331,9 @@ impl System {
 }
 
 /// The folder of a test, deleted afterwards unless the test failed.
-pub(crate) struct Folder(PathBuf);
+pub(crate) struct TestFolder(PathBuf);
 
-impl Folder {
+impl TestFolder {
     pub(crate) fn new() -> Self {
         let folder =
             Path::new(&setting("TEST_FOLDER")).join(format!("system-{}", uuid::Uuid::now_v7()));
@@ -342,7 +342,7 @@ impl Folder {
     }
 }
 
-impl Deref for Folder {
+impl Deref for TestFolder {
     type Target = Path;
 
     fn deref(&self) -> &Path {
@@ -350,7 +350,7 @@ impl Deref for Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TestFolder {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.0);

@@ -44,7 +44,7 @@ impl System {
     }
 
     /// Creates a product at 10.00 EUR with this stock per warehouse.
-    pub(crate) async fn set_stock(&self, sku: &str, stock_levels: &[(&str, i64)]) {
+    pub(crate) async fn create_product_with_stock(&self, sku: &str, stock_levels: &[(&str, i64)]) {
         let product =
             json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
         self.post("/v1/products", product).await.expect(201);
@@ -271,6 +271,6 @@ pub(crate) fn order_body_with_method(
 }
 
 /// Whether the shipment is announced, which is the last step that needs no webhook of the shipper.
-pub(crate) fn is_announced(order: &Value) -> bool {
+pub(crate) fn has_shipping_label(order: &Value) -> bool {
     order["status"] == "processing" && order["shipments"][0]["status"] == "label_created"
 }

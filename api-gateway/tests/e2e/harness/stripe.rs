@@ -20,7 +20,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Folder, PaymentTotals, Peer};
+use super::{PaymentTotals, PythonProgram, TestFolder};
 
 /// Treatment of a request by the proxy.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,7 +43,7 @@ pub(crate) enum ProxyMode {
 pub(crate) struct Stripe(Arc<StripeState>);
 
 struct StripeState {
-    _peer: Peer,
+    _localstripe: PythonProgram,
     localstripe_url: String,
     proxy_url: String,
     log_path: PathBuf,
@@ -61,14 +61,14 @@ struct StripeState {
 }
 
 impl Stripe {
-    pub(crate) async fn start(folder: &Folder) -> Self {
+    pub(crate) async fn start(folder: &TestFolder) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log_path = folder.join("localstripe.log");
-        let peer = Peer::start("localstripe_server.py", &[], log_path.clone());
-        let port = peer.port().await;
+        let localstripe = PythonProgram::start("localstripe_server.py", &[], log_path.clone());
+        let port = localstripe.port().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stripe = Self(Arc::new(StripeState {
-            _peer: peer,
+            _localstripe: localstripe,
             localstripe_url: format!("http://127.0.0.1:{port}"),
             proxy_url: format!("http://{}", listener.local_addr().unwrap()),
             log_path,

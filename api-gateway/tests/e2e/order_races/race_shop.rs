@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{
-        Process, Reply, System, WORKER, is_announced, order_body_with_method, send, wait_until,
+        Process, Reply, System, WORKER, has_shipping_label, order_body_with_method, send,
+        wait_until,
     },
     races::Random,
 };
@@ -69,8 +70,12 @@ impl RaceShop {
             .await;
         }
         let (second_gateway, second_gateway_url) = system.start_additional_gateway().await;
-        system.set_stock("A", &[("main", STOCK)]).await;
-        system.set_stock("B", &[("west", STOCK)]).await;
+        system
+            .create_product_with_stock("A", &[("main", STOCK)])
+            .await;
+        system
+            .create_product_with_stock("B", &[("west", STOCK)])
+            .await;
         let customer_id = system.create_customer().await;
         Self {
             system,
@@ -98,7 +103,8 @@ impl RaceShop {
             .collect()
             .await;
         let prepare_tasks = created_ids.into_iter().map(|(order_index, id)| async move {
-            let is_prepared = |order: &Value| is_announced(order) && order["in_progress"].is_null();
+            let is_prepared =
+                |order: &Value| has_shipping_label(order) && order["in_progress"].is_null();
             let order = self
                 .system
                 .wait_for_order(&id, "prepared", is_prepared)

@@ -195,7 +195,9 @@ async fn run_once<J: Job>(
         Err(error) => state.report.error = Some(error),
     }
     log_report(J::NAME, &state.report);
-    store.keep_job(claim, now + source.interval, &state).await
+    store
+        .store_job_state(claim, now + source.interval, &state)
+        .await
 }
 
 /// Reads and applies the complete list, unless it has not changed. The lease is renewed before each page is
@@ -231,7 +233,7 @@ async fn read_list<J: Job>(
         state.report.pages += 1;
         state.report.rows += page.rows.len() as u64;
         let lease_end = Timestamp::now() + JOB_LEASE;
-        let Some(renewed_claim) = store.keep_job(claim, lease_end, state).await? else {
+        let Some(renewed_claim) = store.store_job_state(claim, lease_end, state).await? else {
             return Ok(None);
         };
         claim = renewed_claim;

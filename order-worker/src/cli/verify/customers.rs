@@ -17,7 +17,7 @@ pub(super) async fn check_customers(audit: &mut Audit, report: &mut Report) -> a
             let AuditedCustomer {
                 customer,
                 last_sequence,
-                has_current_keys,
+                has_current_search_keys,
             } = match audited_customer {
                 Ok(audited_customer) => audited_customer,
                 Err(Unreadable { subject, reason }) => {
@@ -32,7 +32,7 @@ pub(super) async fn check_customers(audit: &mut Audit, report: &mut Report) -> a
                     customer.version
                 ));
             }
-            if !has_current_keys {
+            if !has_current_search_keys {
                 report.violations.push(format!(
                     "customer {customer_id}: its search keys differ from its name and e-mail address"
                 ));

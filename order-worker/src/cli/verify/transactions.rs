@@ -22,7 +22,7 @@ pub(super) fn check_transactions(order: &Order, steps: &[StepRow], report: &mut 
             .push(format!("order {order_id}: {problem}"));
     };
     let transactions = order.transactions();
-    let outstanding_refund = order.refund_outstanding();
+    let outstanding_refund = order.outstanding_refund();
     for (amount_name, amount, transaction_kind, transaction_status) in [
         ("captured", order.payment.captured, Capture, Success),
         ("refunded", order.payment.refunded, Refund, Success),

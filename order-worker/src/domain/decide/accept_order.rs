@@ -84,7 +84,7 @@ pub(super) fn decide_reused_key(
     let recorded_order = working_set
         .idempotency_records
         .get(&idempotency.key)?
-        .answer
+        .resource_ref
         .as_ref();
     if recorded_order == Some(&ResourceRef::Order(accept.id)) {
         return None;
@@ -131,7 +131,7 @@ fn create_cancelled_order(
     rules: &Rules,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let order_number = working_set.numbers.front().copied();
+    let order_number = working_set.next_order_numbers.front().copied();
     let internal_error = |message: String| Failure::new(Code::Internal, message);
     let products: Vec<_> = request
         .items
@@ -220,7 +220,7 @@ fn create_cancelled_order(
     draft.record(EventData::OrderCancelled {
         reason,
         note: Some(failure.message.chars().take(MAX_NOTE_CHARS).collect()),
-        was: Some(OrderStatus::Pending),
+        previous_status: Some(OrderStatus::Pending),
     })?;
     Ok(draft.into_decision())
 }

@@ -67,7 +67,7 @@ pub(super) fn create_api_key(
         sealed_secret,
     };
     let event_data = EventData::ApiKeyCreated {
-        name: key.name.clone(),
+        key_name: key.name.clone(),
         role: key.role,
         storefront: key.storefront.clone(),
         prefix: key.prefix.clone(),
@@ -98,7 +98,7 @@ pub(super) fn revoke_api_key(
     }
     key.revoked_at = Some(context.now());
     let event_data = EventData::ApiKeyRevoked {
-        name: key.name.clone(),
+        key_name: key.name.clone(),
         prefix: key.prefix.clone(),
     };
     Ok(with_event(

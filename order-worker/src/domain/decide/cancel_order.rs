@@ -108,7 +108,7 @@ pub(super) fn cancel_remaining(
     draft.record(EventData::StockReleased {
         items: order.reserved_items.clone(),
         reason: request.reason.clone(),
-        edit: None,
+        edit_number: None,
     })?;
     settle_payment(&mut draft)?;
     advance_order_status(&mut draft)?;
@@ -136,9 +136,9 @@ fn settle_payment(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
             amount,
             reason: Some("cancelled".to_owned()),
             // This refund is not one for returned items, so a later return is refunded in full.
-            cause: Some(RefundCause::Requested),
+            cause: Some(RefundCause::RequestedByOperator),
             items: Vec::new(),
-            shipping: false,
+            refunds_shipping: false,
         })?;
         schedule_refund(draft)?;
     }
@@ -166,14 +166,14 @@ pub(super) fn cancel(
     draft.record(EventData::OrderCancelled {
         reason,
         note,
-        was: previous_status,
+        previous_status,
     })?;
     if !draft.order.reserved_items.is_empty() {
         let items = draft.order.reserved_items.clone();
         draft.record(EventData::StockReleased {
             items,
             reason: None,
-            edit: None,
+            edit_number: None,
         })?;
     }
 

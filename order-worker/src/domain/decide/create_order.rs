@@ -180,7 +180,7 @@ pub(super) fn validate(
 
 /// The next order number.
 pub(super) fn next_number(working_set: &WorkingSet) -> Result<i64, Failure> {
-    let order_number = working_set.numbers.front().copied();
+    let order_number = working_set.next_order_numbers.front().copied();
     order_number.ok_or_else(|| Failure::new(Code::Internal, "no order number was allocated"))
 }
 

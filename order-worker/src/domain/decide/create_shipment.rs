@@ -180,12 +180,12 @@ fn move_reservations_to(
     }
     draft.record(EventData::StockReserved {
         items: reserved_items,
-        edit: None,
+        edit_number: None,
     })?;
     draft.record(EventData::StockReleased {
         items: released_items,
         reason: Some(format!("shipped from {warehouse}")),
-        edit: None,
+        edit_number: None,
     })
 }
 

@@ -180,9 +180,9 @@ fn request_authorization(
     additional_items: Vec<StockItem>,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    let edit_number = draft.order.edits + 1;
+    let edit_number = draft.order.last_edit_number + 1;
     draft.record(EventData::OrderEditRequested(Box::new(EditRequested {
-        edit: edit_number,
+        edit_number,
         total: edited_order.total,
         items: edited_order.items,
         shipping: edited_order.shipping,
@@ -216,13 +216,13 @@ pub(super) fn on_edit_authorized(
     if !has_replaceable_payment(&draft.order) {
         return reject_edit(draft, EditRejectReason::PaymentChanged, None, None);
     }
-    let replaced_authorization_number = draft.order.authorization;
+    let replaced_authorization_number = draft.order.authorized_edit_number;
     let replaces_authorization = draft.order.payment.status == PaymentStatus::Authorized;
     draft.record(EventData::PaymentAuthorized {
         provider: provider.to_owned(),
         reference: payment_reference.to_owned(),
         amount,
-        edit: Some(edit_number),
+        edit_number: Some(edit_number),
     })?;
     if replaces_authorization {
         draft.schedule(Step::VoidAuthorization(replaced_authorization_number));
@@ -261,11 +261,11 @@ pub(super) fn reject_edit(
         draft.record(EventData::StockReleased {
             items: pending_edit.reserved,
             reason: None,
-            edit: Some(edit_number),
+            edit_number: Some(edit_number),
         })?;
     }
     draft.record(EventData::OrderEditRejected {
-        edit: edit_number,
+        edit_number,
         reason,
         code: provider_code,
         note,
@@ -309,7 +309,7 @@ fn apply_edit(
         draft.record(EventData::StockReleased {
             items: unneeded_items,
             reason: Some(EDIT_REASON.to_owned()),
-            edit: None,
+            edit_number: None,
         })?;
     }
     let skus_after: BTreeSet<&Sku> = edited_order.items.iter().map(|line| &line.sku).collect();
@@ -319,7 +319,7 @@ fn apply_edit(
         .map(|sku| (*sku).clone())
         .collect();
     draft.record(EventData::OrderEdited(Box::new(OrderEdited {
-        edit: edit_number,
+        edit_number,
         removed: removed_skus,
         total: edited_order.total,
         previous_total: order.total,
@@ -359,14 +359,14 @@ fn settle_payment(draft: &mut OrderDraft<'_>, order_before: &Order) -> Result<()
     let has_abandoned_authorization = draft
         .order
         .open_authorizations
-        .contains_key(&order_before.authorization);
+        .contains_key(&order_before.authorized_edit_number);
     let is_free = draft.order.total == 0 && draft.order.payment.status == PaymentStatus::Pending;
     if is_free {
         draft.record(EventData::captured(0, true))?;
         draft.remove_step(Step::CheckPayment);
         draft.remove_step(Step::CapturePayment);
         if has_abandoned_authorization {
-            draft.schedule(Step::VoidAuthorization(order_before.authorization));
+            draft.schedule(Step::VoidAuthorization(order_before.authorized_edit_number));
         }
     }
     let mut excess_amount =
@@ -379,7 +379,7 @@ fn settle_payment(draft: &mut OrderDraft<'_>, order_before: &Order) -> Result<()
     if refund_amount > 0 {
         draft.record(EventData::refund_requested(
             refund_amount,
-            RefundCause::Edited,
+            RefundCause::OrderEdited,
             Some("edited".to_owned()),
         ))?;
         schedule_refund(draft)?;

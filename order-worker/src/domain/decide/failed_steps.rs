@@ -88,7 +88,7 @@ pub(super) fn discard_step(
 fn outstanding_amount(order: &Order, step: &Step) -> i64 {
     match step {
         Step::CapturePayment => order.outstanding_capture(),
-        Step::RefundPayment => order.refund_outstanding(),
+        Step::RefundPayment => order.outstanding_refund(),
         // These steps capture and refund nothing.
         Step::AuthorizePayment
         | Step::VoidPayment

@@ -93,7 +93,7 @@ fn apply_result(
         ) => payment::on_authorized(draft, provider, payment_reference, *amount)?,
         (
             Step::AuthorizePayment,
-            StepResult::Prepared {
+            StepResult::PaymentCreated {
                 provider,
                 reference: payment_reference,
             },
@@ -109,10 +109,17 @@ fn apply_result(
             StepResult::Captured {
                 amount,
                 requested_amount,
-                is_last,
+                is_last_capture,
             },
         ) => {
-            payment::on_captured(draft, row, *amount, *requested_amount, *is_last, rules)?;
+            payment::on_captured(
+                draft,
+                row,
+                *amount,
+                *requested_amount,
+                *is_last_capture,
+                rules,
+            )?;
         }
         (
             Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,
@@ -163,14 +170,15 @@ fn apply_result(
         }
         (
             Step::AuthorizeEdit(edit_number),
-            StepResult::Prepared {
+            StepResult::PaymentCreated {
                 provider,
                 reference: payment_reference,
             },
         ) => payment::on_prepared(draft, row, provider, payment_reference, Some(*edit_number))?,
         (Step::AuthorizeEdit(_), StepResult::ActionRequired(action)) => {
-            let (reason, kind) = (EditRejectReason::ActionRequired, action.kind.clone());
-            edit_order::reject_edit(draft, reason, Some(kind), None)?;
+            let (reason, action_type) =
+                (EditRejectReason::ActionRequired, action.action_type.clone());
+            edit_order::reject_edit(draft, reason, Some(action_type), None)?;
         }
         (Step::AuthorizeEdit(_), StepResult::Declined { code, message }) => {
             let reason = EditRejectReason::PaymentDeclined;
@@ -185,7 +193,7 @@ fn apply_result(
         ) => {
             draft.record(EventData::PaymentReleased {
                 reference: payment_reference.clone(),
-                edit: *edit_number,
+                edit_number: *edit_number,
             })?;
         }
         (Step::ExpireEdit(edit_number), StepResult::NoExternalCall) => {

@@ -41,7 +41,7 @@ pub(super) fn import_order(
 ) -> Result<Decision, Failure> {
     // On its first delivery the request has created nothing: an order with the id is one of another request
     // with the same correlation id, and no duplicate.
-    let is_first_delivery = key_origin == Some(KeyOrigin::FirstDelivery);
+    let is_first_delivery = key_origin == Some(KeyOrigin::FirstMessageDelivery);
     let id = id.filter(|id| !(is_first_delivery && working_set.orders.contains_key(id)));
     caller.require_operator()?;
     let create_request = &imported_order.order;

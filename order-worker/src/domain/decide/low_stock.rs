@@ -26,10 +26,7 @@ pub(super) fn reserve(
     for item in &items {
         *units_by_product.entry(item.sku.clone()).or_default() += i64::from(item.quantity.get());
     }
-    draft.record(EventData::StockReserved {
-        items,
-        edit: edit_number,
-    })?;
+    draft.record(EventData::StockReserved { items, edit_number })?;
     for (sku, units) in units_by_product {
         if low_stock_threshold(working_set, &sku).is_none() {
             continue;

@@ -88,8 +88,8 @@ fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> 
             "order {order_id} has {MAX_TRANSACTIONS} transactions: no more payments can be recorded"
         )));
     }
-    let outstanding_amount = order.outstanding_refunds();
-    if request.amount <= outstanding_amount || request.overpaid {
+    let outstanding_amount = order.outstanding_payment();
+    if request.amount <= outstanding_amount || request.allow_overpayment {
         return Ok(());
     }
     if order.status == OrderStatus::Cancelled {
@@ -108,7 +108,7 @@ fn check_payment(order: &Order, request: &RecordPayment) -> Result<(), Failure> 
 
 /// Starts the fulfilment of a pending order whose total is received; returns without effect otherwise.
 pub(super) fn start_when_paid(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
-    if draft.order.outstanding_refunds() > 0 {
+    if draft.order.outstanding_payment() > 0 {
         return Ok(());
     }
     draft.remove_step(Step::ExpireOrder);
@@ -141,7 +141,7 @@ pub(super) fn record_refund(
             "order {order_id}: the received amount is refunded already"
         )));
     }
-    let outstanding_refund = order.refund_outstanding();
+    let outstanding_refund = order.outstanding_refund();
     let refunds_items_or_shipping = request.items.is_some() || request.shipping;
     let (pointer, amount, refundable_amount) = match request.amount {
         Some(amount) => ("/amount", amount, refundable_amount),
@@ -174,9 +174,9 @@ pub(super) fn record_refund(
         draft.record(EventData::RefundRequested {
             amount: additional_amount,
             reason: request.reason.clone(),
-            cause: Some(RefundCause::Requested),
+            cause: Some(RefundCause::RequestedByOperator),
             items: request.items.clone().unwrap_or_default(),
-            shipping: request.shipping,
+            refunds_shipping: request.shipping,
         })?;
     }
     draft.record(EventData::PaymentRefunded {
@@ -184,7 +184,7 @@ pub(super) fn record_refund(
         reference: request.reference.clone(),
         reason: request.reason.clone().filter(|_| additional_amount <= 0),
     })?;
-    if draft.order.refund_outstanding() == 0 {
+    if draft.order.outstanding_refund() == 0 {
         draft.remove_step(Step::RefundPayment);
     } else if !refunds_items_or_shipping {
         schedule_refund(&mut draft)?;

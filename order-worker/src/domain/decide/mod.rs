@@ -83,7 +83,7 @@ pub struct Rules {
     /// Whether messages to customers are switched on.
     pub sends_messages: bool,
     /// Whether storefronts can set prices other than the catalogue's.
-    pub storefront_prices: bool,
+    pub allows_storefront_prices: bool,
 }
 
 /// Decides `command`, applies the decision to `working_set`, and returns the reply.
@@ -99,9 +99,9 @@ pub fn carry_out(
             caller,
             ..
         } => (idempotency.as_ref(), caller.role),
-        Command::Finish { .. } | Command::FinishDelivery { .. } | Command::FinishMessage { .. } => {
-            (None, Role::Operator)
-        }
+        Command::FinishStep { .. }
+        | Command::FinishDelivery { .. }
+        | Command::FinishMessage { .. } => (None, Role::Operator),
     };
     if let Some(idempotency) = idempotency {
         let recorded_reply = match working_set.recorded_reply(idempotency, role) {
@@ -196,7 +196,7 @@ pub fn decide(
     context: &mut DecisionContext,
 ) -> Decision {
     let decision = match command {
-        Command::Finish {
+        Command::FinishStep {
             key,
             attempt,
             result,
@@ -361,7 +361,7 @@ fn decide_action(
         Action::RemoveImage(request) => {
             product_images::remove_image(working_set, caller, origin, request, context)
         }
-        Action::OrderImages(request) => {
+        Action::ReorderImages(request) => {
             product_images::reorder_images(working_set, caller, origin, request, context)
         }
         Action::SetStock(count) => products::set_stock(working_set, caller, origin, count, context),

@@ -72,7 +72,7 @@ pub(super) fn on_prepared(
     draft.record(EventData::PaymentPrepared {
         provider: provider.to_owned(),
         reference: payment_reference.to_owned(),
-        edit: edit_number,
+        edit_number,
     })?;
     draft.put_step(StepRow {
         attempt: row.attempt + 1,
@@ -88,16 +88,20 @@ pub(super) fn on_action_required(
     action: &NextAction,
 ) -> Result<(), Failure> {
     let NextAction {
-        kind,
-        url,
+        action_type,
+        action_url,
         client_secret,
     } = action.clone();
     schedule_payment_check(draft, POLL_INTERVAL, client_secret);
     let known_action = draft.order.payment.next_action.as_ref();
-    if known_action.is_none_or(|known_action| known_action.kind != kind || known_action.url != url)
-    {
+    if known_action.is_none_or(|known_action| {
+        known_action.action_type != action_type || known_action.action_url != action_url
+    }) {
         // Events are published, so they do not contain the secret.
-        draft.record(EventData::PaymentActionRequired { kind, url })?;
+        draft.record(EventData::PaymentActionRequired {
+            action_type,
+            action_url,
+        })?;
     }
     Ok(())
 }
@@ -113,7 +117,7 @@ pub(super) fn on_authorized(
         provider: provider.to_owned(),
         reference: payment_reference.to_owned(),
         amount,
-        edit: None,
+        edit_number: None,
     })?;
     draft.remove_step(Step::ExpireOrder);
     start_fulfillment(draft)
@@ -146,12 +150,13 @@ pub(super) fn on_captured(
     is_last_capture: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    let (captured_before, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
+    let (captured_before, refund_due_before) =
+        (draft.order.payment.captured, draft.order.total_refund_due);
     let amount = captured_total - captured_before;
     if amount > 0 || draft.order.total == 0 {
         draft.record(EventData::captured(amount, false))?;
     }
-    refund_captured_excess(draft, captured_before, refund_due)?;
+    refund_captured_excess(draft, captured_before, refund_due_before)?;
     let was_last_capture_missed =
         !is_last_capture && draft.order.has_nothing_to_ship() && draft.order.total > 0;
     if draft.order.total_to_capture() > requested_amount || was_last_capture_missed {
@@ -206,7 +211,7 @@ pub(super) fn reconcile(
     rules: &Rules,
 ) -> Result<(), Failure> {
     // Another step finished meanwhile, so the state is outdated: read it again.
-    if state.version != draft.order.version {
+    if state.order_version != draft.order.version {
         let now = draft.context().now();
         draft.schedule_row(StepRow {
             client_secret: row.client_secret.clone(),
@@ -218,7 +223,7 @@ pub(super) fn reconcile(
         draft.record(EventData::PaymentPrepared {
             provider: draft.order.payment.provider.clone(),
             reference: state.reference.clone(),
-            edit: None,
+            edit_number: None,
         })?;
     }
     let collectable_amount = draft.order.collectable_amount();
@@ -238,10 +243,11 @@ pub(super) fn reconcile(
         }
         Authorization::Cancelled => on_authorization_ended(draft, state)?,
     }
-    let (captured_before, refund_due) = (draft.order.payment.captured, draft.order.refund_due);
+    let (captured_before, refund_due_before) =
+        (draft.order.payment.captured, draft.order.total_refund_due);
     record_external_capture(draft, state)?;
     record_refunds(draft, state.refunded)?;
-    refund_captured_excess(draft, captured_before, refund_due)?;
+    refund_captured_excess(draft, captured_before, refund_due_before)?;
     let failed_refunds = draft.order.payment.refunded - state.refunded;
     if failed_refunds > 0 {
         on_refund_failed(draft, failed_refunds)?;
@@ -273,7 +279,7 @@ fn record_external_capture(
             provider,
             reference: state.reference.clone(),
             amount: authorized_amount,
-            edit: None,
+            edit_number: None,
         })?;
     }
     let is_final =

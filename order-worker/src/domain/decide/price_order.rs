@@ -59,7 +59,7 @@ pub(super) fn ensure_may_set_prices(
     mut unit_prices: impl Iterator<Item = Option<i64>>,
 ) -> Result<(), Failure> {
     if caller.role == Role::Storefront
-        && !rules.storefront_prices
+        && !rules.allows_storefront_prices
         && let Some(item_index) = unit_prices.position(|unit_price| unit_price.is_some())
     {
         return Err(Failure::new(

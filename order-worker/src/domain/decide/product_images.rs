@@ -11,7 +11,7 @@ use shared::{
     id::ImageId,
     outcome::Failure,
     product::{
-        AddImage, MAX_PHOTOS, OrderImages, ProductImage, RemoveImage, id_of_media_url, media_url,
+        AddImage, MAX_PHOTOS, ProductImage, RemoveImage, ReorderImages, id_of_media_url, media_url,
     },
     request::Caller,
 };
@@ -78,7 +78,7 @@ pub(super) fn reorder_images(
     working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    request: &OrderImages,
+    request: &ReorderImages,
     context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;

@@ -84,9 +84,9 @@ pub(super) fn refund_order(
     draft.record(EventData::RefundRequested {
         amount,
         reason: request.reason.clone(),
-        cause: Some(RefundCause::Requested),
+        cause: Some(RefundCause::RequestedByOperator),
         items: request.items.clone().unwrap_or_default(),
-        shipping: request.shipping,
+        refunds_shipping: request.shipping,
     })?;
     draft.schedule(Step::RefundPayment);
     Ok(draft.into_decision())

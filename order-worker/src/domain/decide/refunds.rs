@@ -74,11 +74,11 @@ pub(super) fn record_refunds(
     draft: &mut OrderDraft<'_>,
     refunded_total: i64,
 ) -> Result<(), Failure> {
-    let unrequested_amount = refunded_total - draft.order.refund_due;
+    let unrequested_amount = refunded_total - draft.order.total_refund_due;
     if unrequested_amount > 0 {
         draft.record(EventData::refund_requested(
             unrequested_amount,
-            RefundCause::Provider,
+            RefundCause::MadeAtProvider,
             Some("by the provider".to_owned()),
         ))?;
     }
@@ -93,7 +93,7 @@ pub(super) fn record_refunds(
 pub(super) fn on_refunded(draft: &mut OrderDraft<'_>, refunded_total: i64) -> Result<(), Failure> {
     record_refunds(draft, refunded_total)?;
     // More was requested meanwhile.
-    if draft.order.payment.refunded < draft.order.refund_due {
+    if draft.order.payment.refunded < draft.order.total_refund_due {
         draft.schedule(Step::RefundPayment);
     }
     Ok(())
@@ -105,7 +105,7 @@ pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
     if amount > 0 {
         draft.record(EventData::refund_requested(
             amount,
-            RefundCause::Cancelled,
+            RefundCause::OrderCancelled,
             None,
         ))?;
     }
@@ -130,15 +130,15 @@ pub(super) fn refund_captured_excess(
     let (due_amount, cause, reason) = if is_rest_cancelled {
         (
             order.total_to_capture(),
-            RefundCause::Requested,
+            RefundCause::RequestedByOperator,
             "cancelled",
         )
     } else {
-        (order.total, RefundCause::Edited, "edited")
+        (order.total, RefundCause::OrderEdited, "edited")
     };
     let excess_amount = order.payment.captured - due_amount.max(captured_before);
     // Refunds that were made in the dashboard meanwhile are not made again.
-    let newly_refunded_amount = order.refund_due - refund_due_before;
+    let newly_refunded_amount = order.total_refund_due - refund_due_before;
     let amount = (excess_amount - newly_refunded_amount).min(order.refundable_automatically());
     if amount > 0 {
         // The excess is refunded under a cause of its own, not as returned items, so that it does not reduce the
@@ -162,7 +162,7 @@ pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Resul
     if amount > 0 {
         draft.record(EventData::refund_requested(
             amount,
-            RefundCause::Returned,
+            RefundCause::ShipmentReturned,
             Some("returned".to_owned()),
         ))?;
         schedule_refund(draft)?;
@@ -177,7 +177,7 @@ pub(super) fn schedule_refund(draft: &mut OrderDraft<'_>) -> Result<(), Failure>
         draft.schedule(Step::RefundPayment);
         return Ok(());
     }
-    let amount = draft.order.refund_outstanding();
+    let amount = draft.order.outstanding_refund();
     if amount == 0 {
         return Ok(());
     }

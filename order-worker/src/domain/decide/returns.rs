@@ -72,7 +72,7 @@ pub(super) fn create_return(
     let return_id = draft.context().new_id();
     draft.record(EventData::ReturnRequested {
         return_id,
-        number: format!("{}-R{}", order.number, order.returns.len() + 1),
+        return_number: format!("{}-R{}", order.number, order.returns.len() + 1),
         items: request.items.clone(),
         note: request.note.clone(),
         refund_amount,
@@ -276,7 +276,7 @@ fn receive_return(
     if refund_amount > 0 {
         draft.record(EventData::refund_requested(
             refund_amount,
-            RefundCause::Return,
+            RefundCause::ReturnReceived,
             Some(format!("return {}", order_return.number)),
         ))?;
         schedule_refund(draft)?;

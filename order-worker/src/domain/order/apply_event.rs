@@ -48,7 +48,7 @@ impl Order {
     ///
     /// # Errors
     /// The first event that can't be applied.
-    pub fn fold_like<'a>(
+    pub fn fold_with_transactions_of<'a>(
         stored_order: &Self,
         events: impl IntoIterator<Item = &'a Event>,
     ) -> Result<Option<Self>, ReplayError> {
@@ -127,20 +127,20 @@ impl Order {
                 next_action: None,
             },
             transactions: Some(Transactions::default()),
-            refund_due: 0,
+            total_refund_due: 0,
             refund_written_off: 0,
             goodwill: 0,
             refunded_units: BTreeMap::new(),
             item_refunds: 0,
             shipping_refunded: false,
-            written_off: BTreeMap::new(),
+            written_off_by_shipment: BTreeMap::new(),
             shipments: Vec::new(),
             returns: Vec::new(),
             replaced_labels: BTreeMap::new(),
             awaited_labels: BTreeSet::new(),
-            edits: 0,
+            last_edit_number: 0,
             pending_edit: None,
-            authorization: 0,
+            authorized_edit_number: 0,
             open_authorizations: BTreeMap::new(),
             edit_refunds: 0,
             metadata: order_created.metadata,
@@ -189,7 +189,9 @@ impl Order {
                 self.apply_edit_requested(edit_requested, event);
             }
             EventData::OrderEdited(order_edited) => self.apply_edited(order_edited),
-            EventData::OrderEditRejected { edit, .. } => self.apply_edit_rejected(*edit),
+            EventData::OrderEditRejected { edit_number, .. } => {
+                self.apply_edit_rejected(*edit_number);
+            }
             EventData::OrderDeleted {} => {
                 self.is_deleted = true;
                 self.deleted_at = Some(event.time);
@@ -201,15 +203,15 @@ impl Order {
                 self.deleted_at = None;
             }
             EventData::PaymentPrepared {
-                edit: Some(edit_number),
+                edit_number: Some(edit_number),
                 ..
             }
             | EventData::PaymentAuthorized {
-                edit: Some(edit_number),
+                edit_number: Some(edit_number),
                 ..
             } => self.apply_payment_of_edit(*edit_number, &event.event_data),
-            EventData::PaymentReleased { edit, .. } => {
-                self.open_authorizations.remove(edit);
+            EventData::PaymentReleased { edit_number, .. } => {
+                self.open_authorizations.remove(edit_number);
             }
             EventData::PaymentAuthorized { .. } => {
                 self.return_url = None;
@@ -232,14 +234,17 @@ impl Order {
             EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
             EventData::StockReserved {
                 items,
-                edit: Some(_),
+                edit_number: Some(_),
             } => self.reserve_for_edit(items),
             EventData::StockReleased {
                 items,
-                edit: Some(_),
+                edit_number: Some(_),
                 ..
             } => self.release_from_edit(items),
-            EventData::StockReserved { items, edit: None } => {
+            EventData::StockReserved {
+                items,
+                edit_number: None,
+            } => {
                 self.reserved_items.extend_from_slice(items);
                 if self.awaits_stock {
                     self.awaits_stock = false;
@@ -365,7 +370,7 @@ impl Order {
             return;
         }
         self.payment.status =
-            if self.status == OrderStatus::Pending && self.outstanding_refunds() > 0 {
+            if self.status == OrderStatus::Pending && self.outstanding_payment() > 0 {
                 PaymentStatus::Pending
             } else {
                 PaymentStatus::Captured
@@ -379,32 +384,32 @@ impl Order {
             amount,
             cause,
             items,
-            shipping,
+            refunds_shipping,
             ..
         } = request_data
         else {
             return;
         };
-        self.refund_due += amount;
+        self.total_refund_due += amount;
         match cause {
-            Some(RefundCause::Requested | RefundCause::Provider) => {
+            Some(RefundCause::RequestedByOperator | RefundCause::MadeAtProvider) => {
                 let restored_amount = (*amount).min(self.refund_written_off);
                 self.refund_written_off -= restored_amount;
-                if *cause == Some(RefundCause::Requested) {
+                if *cause == Some(RefundCause::RequestedByOperator) {
                     self.goodwill += amount - restored_amount;
                 }
             }
             // The received units are counted by `return.received`.
-            Some(RefundCause::Return) => self.goodwill += amount,
+            Some(RefundCause::ReturnReceived) => self.goodwill += amount,
             // This refund is not one for returned items, so a later return is refunded in full.
-            Some(RefundCause::Edited) => {
+            Some(RefundCause::OrderEdited) => {
                 self.goodwill += amount;
                 self.edit_refunds += amount;
             }
-            Some(RefundCause::Returned | RefundCause::Cancelled) | None => {}
+            Some(RefundCause::ShipmentReturned | RefundCause::OrderCancelled) | None => {}
         }
         if !items.is_empty() {
-            let shipping_amount = if *shipping {
+            let shipping_amount = if *refunds_shipping {
                 self.shipping_totals().total
             } else {
                 0
@@ -415,7 +420,7 @@ impl Order {
             let units = self.refunded_units.entry(item.sku.clone()).or_default();
             *units += u64::from(item.quantity.get());
         }
-        self.shipping_refunded |= *shipping;
+        self.shipping_refunded |= *refunds_shipping;
     }
 
     /// Removes personal data. The pages behind the URLs of a shipment name the recipient; the references that
@@ -442,7 +447,7 @@ impl Order {
     fn discard(&mut self, step: &str, amount: i64) {
         match step.parse() {
             Ok(Step::RefundPayment) => {
-                self.refund_due -= amount;
+                self.total_refund_due -= amount;
                 self.refund_written_off += amount;
             }
             Ok(Step::CapturePayment) => self.write_off_capture(amount),
@@ -459,7 +464,7 @@ impl Order {
         for (shipment_id, charge) in self.shipment_charges().into_iter().rev() {
             let written_off_part = charge.min(amount);
             if written_off_part > 0 {
-                *self.written_off.entry(shipment_id).or_default() += written_off_part;
+                *self.written_off_by_shipment.entry(shipment_id).or_default() += written_off_part;
                 amount -= written_off_part;
             }
         }
@@ -468,12 +473,13 @@ impl Order {
     /// Reinstates written-off amounts that the provider captured after all.
     fn restore_written_off(&mut self) {
         let mut excess_amount = self.payment.captured - self.total_to_capture();
-        self.written_off.retain(|_, written_off_amount| {
-            let restored_amount = (*written_off_amount).min(excess_amount.max(0));
-            excess_amount -= restored_amount;
-            *written_off_amount -= restored_amount;
-            *written_off_amount > 0
-        });
+        self.written_off_by_shipment
+            .retain(|_, written_off_amount| {
+                let restored_amount = (*written_off_amount).min(excess_amount.max(0));
+                excess_amount -= restored_amount;
+                *written_off_amount -= restored_amount;
+                *written_off_amount > 0
+            });
     }
 
     /// Assigns each line item to the warehouse in which its units are reserved.

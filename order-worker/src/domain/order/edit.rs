@@ -99,9 +99,9 @@ impl Order {
     /// Applies `order.edit_requested`.
     pub(super) fn apply_edit_requested(&mut self, edit_requested: &EditRequested, event: &Event) {
         let new_edit = edit_requested.clone();
-        self.edits = new_edit.edit;
+        self.last_edit_number = new_edit.edit_number;
         self.pending_edit = Some(Box::new(PendingEdit {
-            number: new_edit.edit,
+            number: new_edit.edit_number,
             total: new_edit.total,
             items: new_edit.items,
             shipping: new_edit.shipping,
@@ -160,7 +160,7 @@ impl Order {
                 if self.payment.status == PaymentStatus::Authorized {
                     self.abandon_authorization();
                 }
-                self.authorization = edit_number;
+                self.authorized_edit_number = edit_number;
                 payment::apply(&mut self.payment, event_data);
             }
             _ => {}
@@ -171,7 +171,7 @@ impl Order {
     fn abandon_authorization(&mut self) {
         let payment_reference = self.payment.reference.take();
         self.open_authorizations
-            .insert(self.authorization, payment_reference);
+            .insert(self.authorized_edit_number, payment_reference);
     }
 
     /// Adds units that are reserved for the pending edit.

@@ -33,20 +33,20 @@ impl Order {
             payment: _,
             // Summarized again if a worker without formats has removed them.
             transactions: _,
-            refund_due: _,
+            total_refund_due: _,
             refund_written_off,
             goodwill,
             refunded_units,
             item_refunds,
             shipping_refunded,
-            written_off,
+            written_off_by_shipment,
             shipments,
             returns,
             replaced_labels,
             awaited_labels,
-            edits,
+            last_edit_number,
             pending_edit,
-            authorization,
+            authorized_edit_number,
             open_authorizations,
             edit_refunds,
             metadata: _,
@@ -67,13 +67,13 @@ impl Order {
             .any(|amount| *amount != 0)
             || !refunded_units.is_empty()
             || *shipping_refunded
-            || !written_off.is_empty();
+            || !written_off_by_shipment.is_empty();
         let has_labels = !replaced_labels.is_empty()
             || !awaited_labels.is_empty()
             || shipments.iter().any(has_url);
-        let has_edits = *edits != 0
+        let has_edits = *last_edit_number != 0
             || pending_edit.is_some()
-            || *authorization != 0
+            || *authorized_edit_number != 0
             || !open_authorizations.is_empty();
         let has_texts = return_url.is_some() || note.is_some() || !tags.is_empty();
         let has_new_parts = has_charges_or_discounts

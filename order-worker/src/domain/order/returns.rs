@@ -18,7 +18,7 @@ use shared::{
 };
 
 use super::Order;
-use crate::domain::amounts::first_units;
+use crate::domain::amounts::amount_of_first_units;
 
 /// A return in the state of its order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,7 +173,11 @@ impl Order {
             .received_items()
             .filter(|item| item.shipment_id == shipment_id);
         let subtracted_amount: i64 = items_of_shipment.map(|item| item.unpaid).sum();
-        let written_off_amount = self.written_off.get(&shipment_id).copied().unwrap_or(0);
+        let written_off_amount = self
+            .written_off_by_shipment
+            .get(&shipment_id)
+            .copied()
+            .unwrap_or(0);
         (written_off_amount - subtracted_amount).max(0)
     }
 
@@ -229,11 +233,12 @@ impl Order {
                     0
                 };
                 let (product_amount, ordered_units) = self.product_total(&item.sku);
-                let value = first_units(
-                    product_amount,
-                    *refunded_units + newly_refunded_units,
-                    ordered_units,
-                ) - first_units(product_amount, *refunded_units, ordered_units);
+                let value =
+                    amount_of_first_units(
+                        product_amount,
+                        *refunded_units + newly_refunded_units,
+                        ordered_units,
+                    ) - amount_of_first_units(product_amount, *refunded_units, ordered_units);
                 *refunded_units += newly_refunded_units;
                 let write_off = write_offs
                     .entry(*shipment_id)
@@ -247,7 +252,7 @@ impl Order {
                     quantity,
                     restock: item.restock,
                     warehouse: item.restock.then(|| warehouse.clone()),
-                    refunded: u32::try_from(newly_refunded_units).unwrap_or(u32::MAX),
+                    refunded_units: u32::try_from(newly_refunded_units).unwrap_or(u32::MAX),
                     value,
                     unpaid: unpaid_amount,
                 });
@@ -261,14 +266,14 @@ impl Order {
         let return_id = match &event.event_data {
             EventData::ReturnRequested {
                 return_id,
-                number,
+                return_number,
                 items,
                 note,
                 refund_amount,
             } => {
                 self.returns.push(Return {
                     id: *return_id,
-                    number: number.clone(),
+                    number: return_number.clone(),
                     status: ReturnStatus::Requested,
                     items: items.clone(),
                     note: note.clone(),
@@ -314,9 +319,9 @@ impl Order {
                 order_return.received.clone_from(items);
                 order_return.refund_amount = *refund_amount;
                 order_return.fee = *fee;
-                for item in items.iter().filter(|item| item.refunded > 0) {
+                for item in items.iter().filter(|item| item.refunded_units > 0) {
                     let refunded_count = self.refunded_units.entry(item.sku.clone()).or_default();
-                    *refunded_count += u64::from(item.refunded);
+                    *refunded_count += u64::from(item.refunded_units);
                     self.item_refunds += item.value;
                 }
             }

@@ -84,7 +84,7 @@ impl Transactions {
             PaymentStatus::Voided => payment.authorized,
             _ => 0,
         };
-        let pending_refund = order.refund_due - payment.refunded;
+        let pending_refund = order.total_refund_due - payment.refunded;
         let amounts = [
             authorization.map(|(amount, status)| (Authorization, amount, status)),
             Some((Capture, payment.captured, Success)),

@@ -81,7 +81,7 @@ impl Payment {
                 Status::Captured => self.captured >= self.amount,
                 Status::Declined | Status::Voided => true,
             },
-            version: 0,
+            order_version: 0,
         }
     }
 }
@@ -267,7 +267,7 @@ impl Ledger {
         Ok(StepResult::Captured {
             amount: payment.captured,
             requested_amount: capture_total,
-            is_last: is_last_capture,
+            is_last_capture,
         })
     }
 

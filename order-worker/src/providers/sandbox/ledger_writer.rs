@@ -16,7 +16,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             session::Session,
             statement::{Sql, arguments, list},
         },
@@ -235,14 +235,14 @@ const PUT_PAYMENTS: Write = Write {
         SET status = excluded.status, captured = excluded.captured, refunded = excluded.refunded,
             calls = excluded.calls",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Integer,
     ],
 };
 
@@ -253,7 +253,7 @@ const INSERT_ENTRIES: Write = Write {
     postgres: "
         INSERT INTO movements (payment, kind, amount)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])",
-    columns: &[Kind::Text, Kind::Text, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Text, ColumnType::Integer],
 };
 
 const PUT_SHIPMENTS: Write = Write {
@@ -266,11 +266,11 @@ const PUT_SHIPMENTS: Write = Write {
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::text[])
         ON CONFLICT (key) DO UPDATE SET is_cancelled = excluded.is_cancelled, next_at = excluded.next_at",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Boolean,
-        Kind::Integer,
-        Kind::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Boolean,
+        ColumnType::Integer,
+        ColumnType::Text,
     ],
 };

@@ -92,7 +92,7 @@ impl Stripe {
                 id: new_intent_id, ..
             } = create_result.map_err(ApiError::into_declined)?;
             let provider = NAME.to_owned();
-            return Ok(StepResult::Prepared {
+            return Ok(StepResult::PaymentCreated {
                 provider,
                 reference: new_intent_id,
             });
@@ -143,7 +143,7 @@ impl Stripe {
         let captured_result = |amount| StepResult::Captured {
             amount,
             requested_amount: capture_total,
-            is_last: is_last_capture,
+            is_last_capture,
         };
         let Some(intent_id) = intent_id(payment)? else {
             return Ok(captured_result(0));
@@ -359,7 +359,7 @@ impl Stripe {
             captured: captured_total,
             refunded: refunded_total,
             is_closed: is_closed(&intent),
-            version: 0,
+            order_version: 0,
         })
     }
 

@@ -52,12 +52,12 @@ pub(super) fn authorization_state(intent: &PaymentIntent, payment: &Payment) -> 
 
 pub(super) fn next_action(intent: &PaymentIntent) -> NextAction {
     let stripe_action = intent.next_action.as_ref();
-    let action_kind = stripe_action.and_then(|stripe_action| stripe_action["type"].as_str());
+    let action_type = stripe_action.and_then(|stripe_action| stripe_action["type"].as_str());
     let redirect_url =
         stripe_action.and_then(|stripe_action| stripe_action["redirect_to_url"]["url"].as_str());
     NextAction {
-        kind: action_kind.unwrap_or("unknown").to_owned(),
-        url: redirect_url.map(str::to_owned),
+        action_type: action_type.unwrap_or("unknown").to_owned(),
+        action_url: redirect_url.map(str::to_owned),
         client_secret: intent.client_secret.clone(),
     }
 }

@@ -4,7 +4,7 @@
 //! and no reader misses one. [`feed_cursor`](super::feed_cursor) is for consumers whose position is stored.
 
 use shared::{
-    event::{ADMIN_KINDS, CloudEvent, EventFilter, FeedPosition, ListEvents},
+    event::{ADMIN_EVENT_TYPES, CloudEvent, EventFilter, FeedPosition, ListEvents},
     id::EventId,
     request::Role,
 };
@@ -88,7 +88,7 @@ impl Store {
             .map(cloud_event_at)
             .collect::<Result<Vec<_>, _>>()?;
         let limit = query.limit as usize;
-        let position = if events.len() > limit || read_rows.is_cut {
+        let position = if events.len() > limit || read_rows.is_cut_by_size {
             events.truncate(limit);
             events
                 .last()
@@ -173,7 +173,7 @@ fn select_feed_page(
         push_type_filter(&mut statement, event_types);
     }
     if role != Role::Admin {
-        for event_type in ADMIN_KINDS {
+        for event_type in ADMIN_EVENT_TYPES {
             statement.push(" AND type <> ").bind(event_type);
         }
     }

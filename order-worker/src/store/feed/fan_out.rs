@@ -17,7 +17,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::{millis, parse_json, readable_rows},
             session::Session,
             statement::{Argument, Sql, arguments},
@@ -37,12 +37,12 @@ const INSERT_DELIVERIES: Write = Write {
         INSERT INTO deliveries (id, endpoint_id, status, due_at, created_at, state)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Text,
     ],
 };
 
@@ -76,7 +76,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable; nothing was created then.
-    pub async fn fan_out(
+    pub async fn create_deliveries(
         &self,
         context: &mut DecisionContext,
         max_events: u32,
@@ -100,7 +100,7 @@ impl Store {
         }
         Ok(if new_deliveries.event_count < read_events.rows.len() {
             FeedProgress {
-                events: new_deliveries.event_count,
+                event_count: new_deliveries.event_count,
                 has_more: true,
             }
         } else {
@@ -186,14 +186,14 @@ fn delivery_row(
         endpoint_id: endpoint.id,
         event_id: event.id,
         event_type: event.kind.clone(),
-        position,
+        event_position: position,
         request_id: event.requestid.clone(),
         status: DeliveryStatus::Pending,
         attempt: 1,
         failures: 0,
         attempts: Vec::new(),
         due_at: Some(now),
-        asked_at: now,
+        last_requested_at: now,
         created_at: now,
     };
     let state_column =

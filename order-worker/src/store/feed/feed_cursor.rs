@@ -145,7 +145,7 @@ impl ConsumerLease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedProgress {
     /// Number of events read.
-    pub events: usize,
+    pub event_count: usize,
     /// Whether there may be more events.
     pub has_more: bool,
 }
@@ -153,16 +153,16 @@ pub struct FeedProgress {
 impl FeedProgress {
     /// No progress.
     pub const NO_PROGRESS: Self = Self {
-        events: 0,
+        event_count: 0,
         has_more: false,
     };
 
     /// Progress of reading up to `limit` events.
     pub(in crate::store) fn of_read<T>(rows_read: &Rows<T>, limit: u32) -> Self {
-        let events = rows_read.rows.len();
+        let event_count = rows_read.rows.len();
         Self {
-            events,
-            has_more: rows_read.is_cut || events >= limit as usize,
+            event_count,
+            has_more: rows_read.is_cut_by_size || event_count >= limit as usize,
         }
     }
 }

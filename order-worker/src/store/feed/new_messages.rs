@@ -19,7 +19,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::{millis, parse_field, parse_json, readable_rows},
             session::Session,
             statement::{Argument, Sql, arguments, list},
@@ -41,15 +41,15 @@ const INSERT_MESSAGES: Write = Write {
                              $7::bigint[], $8::bigint[], $9::text[])
         ON CONFLICT (event_id, kind) DO NOTHING",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Text,
     ],
 };
 
@@ -57,14 +57,14 @@ const INSERT_MESSAGES: Write = Write {
 #[derive(Debug, Clone, Copy)]
 pub struct CreatedMessages {
     /// Number of new messages.
-    pub messages: usize,
+    pub message_count: usize,
     /// Progress through the feed.
     pub progress: FeedProgress,
 }
 
 impl CreatedMessages {
     const NO_MESSAGES: Self = Self {
-        messages: 0,
+        message_count: 0,
         progress: FeedProgress::NO_PROGRESS,
     };
 }
@@ -187,7 +187,7 @@ impl Store {
             return Ok(CreatedMessages::NO_MESSAGES);
         }
         Ok(CreatedMessages {
-            messages: events_with_messages.len(),
+            message_count: events_with_messages.len(),
             progress: FeedProgress::of_read(&read_events, max_events),
         })
     }
@@ -267,7 +267,7 @@ fn message_row(
         message.order_id.to_string(),
         message.event_id.to_string(),
         message.kind.as_str(),
-        message.position,
+        message.event_position,
         message.status.as_str(),
         message.due_at.map(millis),
         millis(now),

@@ -143,7 +143,7 @@ pub struct AuditedCustomer {
     /// The sequence of its last event; 0 if it has none.
     pub last_sequence: u64,
     /// Whether its search keys are those of its name and e-mail address. Missing ones are still to be computed.
-    pub has_current_keys: bool,
+    pub has_current_search_keys: bool,
 }
 
 /// An API key and what is stored beside its state.
@@ -255,7 +255,7 @@ impl Audit {
                     (search_key(&customer.name), search_key(&customer.email));
                 Ok(AuditedCustomer {
                     last_sequence: parse_unsigned("sequence", row.maybe_integer(6)?.unwrap_or(0))?,
-                    has_current_keys: stored_search_keys.1.is_none()
+                    has_current_search_keys: stored_search_keys.1.is_none()
                         || stored_search_keys == (Some(&*name_key), Some(&*email_key)),
                     customer,
                 })
@@ -422,7 +422,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn references_without_order(&mut self) -> Result<Vec<String>, StoreError> {
+    pub async fn ids_of_missing_orders(&mut self) -> Result<Vec<String>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -450,7 +450,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.
-    pub async fn overdue_steps(
+    pub async fn overdue_or_orphaned_steps(
         &mut self,
         deadline: Timestamp,
     ) -> Result<Vec<OverdueOrOrphanedStep>, StoreError> {

@@ -157,7 +157,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn delete_customer_records(&self, customer_id: CustomerId) -> Result<(), StoreError> {
+    pub async fn delete_records_naming_customer(
+        &self,
+        customer_id: CustomerId,
+    ) -> Result<(), StoreError> {
         let id_pattern = format!("%{customer_id}%");
         for (select_sql, delete_sql) in [
             (

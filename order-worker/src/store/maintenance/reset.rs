@@ -50,14 +50,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable; nothing was changed then.
-    pub async fn reset(
+    pub async fn reset_demo(
         &self,
         origin: &Origin,
         context: &DecisionContext,
     ) -> Result<usize, StoreError> {
         let mut conflict_count = 0;
         loop {
-            match self.try_reset(origin, &mut context.clone()).await {
+            match self.try_reset_demo(origin, &mut context.clone()).await {
                 // A deadlock with a batch: try again.
                 Err(StoreError::Conflict(message)) if conflict_count < MAX_CONFLICTS => {
                     conflict_count += 1;
@@ -71,7 +71,7 @@ impl Store {
         }
     }
 
-    async fn try_reset(
+    async fn try_reset_demo(
         &self,
         origin: &Origin,
         context: &mut DecisionContext,
@@ -174,7 +174,7 @@ fn initial_working_set(
             };
             set_stock_level(&mut working_set.stock_levels, &sku, warehouse, stock_level);
             working_set
-                .dirty
+                .changes
                 .stock_levels
                 .insert((sku.clone(), warehouse.clone()));
             events_data.push(EventData::StockAdjusted {
@@ -198,11 +198,11 @@ fn initial_working_set(
                 event_data,
                 context,
             );
-            working_set.dirty.events.push(event);
+            working_set.changes.events.push(event);
         }
         product.updated_at = context.now();
         loaded_rows.products.insert(sku.clone());
-        working_set.dirty.products.insert(sku.clone());
+        working_set.changes.products.insert(sku.clone());
         working_set.products.insert(sku, product);
     }
     (working_set, loaded_rows)

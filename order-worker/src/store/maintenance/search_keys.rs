@@ -7,7 +7,7 @@ use shared::customer::Customer;
 use crate::store::{
     Store, StoreError,
     sql::{
-        bulk::{Kind, Write},
+        bulk::{ColumnType, Write},
         customer::search_key,
         decode::parse_json,
         statement::{Sql, arguments},
@@ -24,7 +24,7 @@ const UPDATE_KEYS: Write = Write {
         SET name_key = changed.name_key, email_key = changed.email_key
         FROM unnest($1::text[], $2::text[], $3::text[]) AS changed (id, name_key, email_key)
         WHERE customers.id = changed.id",
-    columns: &[Kind::Text, Kind::Text, Kind::Text],
+    columns: &[ColumnType::Text, ColumnType::Text, ColumnType::Text],
 };
 
 impl Store {

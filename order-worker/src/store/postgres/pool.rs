@@ -113,7 +113,7 @@ impl Pool {
             self.detect_mode().await.map_err(|connection_error| {
                 match connection_error.downcast::<sqlx::Error>() {
                     Ok(connection_error) => connection_error.into(),
-                    Err(connection_error) => StoreError::ReadOnly(format!("{connection_error:#}")),
+                    Err(connection_error) => StoreError::Refused(format!("{connection_error:#}")),
                 }
             })?;
         }

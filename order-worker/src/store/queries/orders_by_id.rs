@@ -11,7 +11,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            byte_limit::{ById, MAX_FORWARD_BYTES},
+            byte_limit::{LookupByOrderId, MAX_FORWARD_BYTES},
             decode::{parse_field, parse_json},
             row::Row,
             session::Session,
@@ -32,12 +32,12 @@ impl Store {
     pub(crate) async fn orders_by_id(
         &self,
         order_ids: &[OrderId],
-    ) -> Result<ById<OrdersById>, StoreError> {
+    ) -> Result<LookupByOrderId<OrdersById>, StoreError> {
         let mut session = self.reader_session().await?;
         let mut loaded_orders =
             load_orders_by_id(&mut session, MAX_FORWARD_BYTES, order_ids).await?;
         let is_missing =
-            |id: &&OrderId| loaded_orders.covers(id) && !loaded_orders.value.contains_key(id);
+            |id: &&OrderId| loaded_orders.covers(id) && !loaded_orders.decoded.contains_key(id);
         let missing_ids: Vec<_> = order_ids.iter().filter(is_missing).collect();
         if missing_ids.is_empty() {
             return Ok(loaded_orders);
@@ -50,8 +50,8 @@ impl Store {
                 .collect();
             let orders = load_orders_by_id(&mut session, usize::MAX, &resolved_order_ids).await?;
             for (async_id, order_id) in async_and_order_ids {
-                if let Some(order) = orders.value.get(&order_id) {
-                    loaded_orders.value.insert(async_id, order.clone());
+                if let Some(order) = orders.decoded.get(&order_id) {
+                    loaded_orders.decoded.insert(async_id, order.clone());
                 }
             }
         }
@@ -63,7 +63,7 @@ async fn load_orders_by_id(
     session: &mut Session,
     max_bytes: usize,
     order_ids: &[OrderId],
-) -> Result<ById<OrdersById>, StoreError> {
+) -> Result<LookupByOrderId<OrdersById>, StoreError> {
     let rows_read = match order_ids {
         [order_id] => fetch_order(session, *order_id).await?.into(),
         order_ids => {
@@ -74,7 +74,7 @@ async fn load_orders_by_id(
         }
     };
     let is_same_order = |row: &Row, next_row: &Row| row.text(0).ok() == next_row.text(0).ok();
-    ById::from_rows(&rows_read, |rows| {
+    LookupByOrderId::from_rows(&rows_read, |rows| {
         let orders = rows.chunk_by(is_same_order).filter_map(|rows| {
             let order_id = rows
                 .first()?

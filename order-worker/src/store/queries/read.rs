@@ -19,7 +19,7 @@ use crate::{
     store::{
         Database, Store, StoreError,
         sql::{
-            byte_limit::{ById, MAX_PAGE_BYTES, MAX_STEPS_BYTES, bounded_sql},
+            byte_limit::{LookupByOrderId, MAX_PAGE_BYTES, MAX_STEPS_BYTES, bounded_sql},
             decode::{
                 event_at, parse_field, parse_json, read_step_at, readable_rows, select_events,
             },
@@ -78,7 +78,7 @@ impl Store {
         &self,
         keys: &[StepKey],
         map_row: impl Fn(StepRow, &Order) -> T,
-    ) -> Result<ById<Vec<T>>, StoreError> {
+    ) -> Result<LookupByOrderId<Vec<T>>, StoreError> {
         let mut session = self.primary_session().await?;
         let ids = list(keys.iter().map(|key| key.order_id));
         let sql = among!(
@@ -91,7 +91,7 @@ impl Store {
             .fetch_within(MAX_STEPS_BYTES, sql, vec![ids])
             .await?;
         let step_keys: HashSet<_> = keys.iter().collect();
-        ById::from_rows(&rows, |rows| {
+        LookupByOrderId::from_rows(&rows, |rows| {
             let mut mapped_steps = Vec::with_capacity(keys.len());
             for (order, steps) in readable_orders(rows)? {
                 let steps = steps
@@ -163,7 +163,10 @@ impl Store {
                 filter,
             )
             .await?;
-            if end_cursor.is_none() || page.is_cut || page.rows.len() > filter.limit as usize {
+            if end_cursor.is_none()
+                || page.is_cut_by_size
+                || page.rows.len() > filter.limit as usize
+            {
                 return Ok(page);
             }
         }
@@ -180,7 +183,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn history(
+    pub async fn events_of_subject(
         &self,
         subject: &str,
         after_sequence: u64,
@@ -224,7 +227,7 @@ async fn page_of_orders(
     let mut page = rows.read(readable_orders)?;
     // An order that can't be decoded is left out of its page; the list continues after it.
     let found_count = orders_in(&rows.rows).count();
-    page.is_cut |= page.rows.len() < found_count && found_count > filter.limit as usize;
+    page.is_cut_by_size |= page.rows.len() < found_count && found_count > filter.limit as usize;
     Ok(page)
 }
 

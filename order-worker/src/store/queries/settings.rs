@@ -11,7 +11,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn description(&self) -> Result<(&'static str, String, i64), StoreError> {
+    pub async fn database_description(&self) -> Result<(&'static str, String, i64), StoreError> {
         let (database_kind, schema_version) = match &*self.database {
             Database::Sqlite(_) => ("sqlite", sqlite::newest_schema()),
             Database::Postgres(_) => ("postgres", postgres::newest_schema()),

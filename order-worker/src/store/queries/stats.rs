@@ -15,7 +15,7 @@ use crate::store::{
     Store, StoreError,
     feed::feed_cursor::{FeedConsumer, FeedProgress},
     sql::{
-        bulk::{Kind, Write, Writes},
+        bulk::{ColumnType, Write, Writes},
         byte_limit::{MAX_FORWARD_BYTES, MAX_PAGE_BYTES, bounded_sql},
         decode::{millis, parse_json, readable_rows, timestamp},
         row::Row,
@@ -84,7 +84,12 @@ const ADD_FIGURES: Write = Write {
         INSERT INTO figures (day, storefront, name, amount)
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
         ON CONFLICT (day, storefront, name) DO UPDATE SET amount = figures.amount + excluded.amount",
-    columns: &[Kind::Integer, Kind::Text, Kind::Text, Kind::Integer],
+    columns: &[
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+    ],
 };
 
 impl Store {
@@ -289,7 +294,8 @@ impl CountedEvent {
         #[derive(Deserialize)]
         struct Cancelled {
             reason: CancelReason,
-            was: Option<OrderStatus>,
+            #[serde(rename = "was")]
+            previous_status: Option<OrderStatus>,
         }
         #[derive(Deserialize)]
         struct MovedAmount {
@@ -313,8 +319,11 @@ impl CountedEvent {
             "order.shipped" => CountedKind::ReachedStatus("shipped"),
             "order.delivered" => CountedKind::ReachedStatus("delivered"),
             "order.cancelled" => {
-                let Cancelled { reason, was } = parse_json("event", event_data)?;
-                CountedKind::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
+                let Cancelled {
+                    reason,
+                    previous_status,
+                } = parse_json("event", event_data)?;
+                CountedKind::Cancelled(previous_status.unwrap_or(OrderStatus::Pending), reason)
             }
             "payment.captured" => CountedKind::Captured(amount_of_event()?),
             "payment.refunded" => CountedKind::Refunded(amount_of_event()?),

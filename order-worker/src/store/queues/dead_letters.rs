@@ -168,7 +168,7 @@ fn select_dead_letters(
 /// Adds the conditions of `filter` on a row of `steps`. A kind of step is its name, or the beginning of the name of a
 /// step that is made several times, before a colon.
 pub(in crate::store) fn push_step_filter(sql: &mut StatementBuilder, filter: &FailedStepFilter) {
-    if let Some(number) = filter.number {
+    if let Some(number) = filter.order_number {
         sql.push(" AND order_id = (SELECT id FROM orders WHERE number = ")
             .bind(number)
             .push(")");

@@ -68,7 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn keep_job(
+    pub async fn store_job_state(
         &self,
         job_claim: JobClaim,
         due_at: Timestamp,
@@ -94,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn job(&self, job_name: &str) -> Result<Option<serde_json::Value>, StoreError> {
+    pub async fn job_state(&self, job_name: &str) -> Result<Option<serde_json::Value>, StoreError> {
         let mut session = self.reader_session().await?;
         let sql = "SELECT state FROM jobs WHERE name = $1";
         let rows = session.fetch(sql, arguments![job_name]).await?;
@@ -121,7 +121,7 @@ mod tests {
         let (first_claim, state) = claim(start).await.unwrap();
         assert_eq!(state, 0);
         let renewed_first_claim = store
-            .keep_job(first_claim, start + lease, &1)
+            .store_job_state(first_claim, start + lease, &1)
             .await
             .unwrap();
         assert!(claim(start).await.is_none());
@@ -129,15 +129,18 @@ mod tests {
         let (second_claim, state) = claim(after_lease).await.unwrap();
         assert_eq!(state, 1);
         let lost_claim = store
-            .keep_job(renewed_first_claim.unwrap(), after_lease, &7)
+            .store_job_state(renewed_first_claim.unwrap(), after_lease, &7)
             .await
             .unwrap();
         assert!(lost_claim.is_none());
-        assert_eq!(store.job("import").await.unwrap().unwrap(), 1);
+        assert_eq!(store.job_state("import").await.unwrap().unwrap(), 1);
         assert!(claim(after_lease).await.is_none(), "the claim ended");
-        let kept_claim = store.keep_job(second_claim, after_lease, &2).await.unwrap();
+        let kept_claim = store
+            .store_job_state(second_claim, after_lease, &2)
+            .await
+            .unwrap();
         assert!(kept_claim.is_some());
-        assert_eq!(store.job("import").await.unwrap().unwrap(), 2);
+        assert_eq!(store.job_state("import").await.unwrap().unwrap(), 2);
         store.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }

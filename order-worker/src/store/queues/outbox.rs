@@ -8,7 +8,7 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
-            bulk::{Kind, Write},
+            bulk::{ColumnType, Write},
             decode::{millis, read_step},
             statement::{Sql, arguments},
         },
@@ -29,7 +29,7 @@ const RELEASE_STEPS: Write = Write {
         FROM unnest($1::text[], $2::text[], $3::bigint[]) AS failed (order_id, step, attempt)
         WHERE steps.order_id = failed.order_id AND steps.step = failed.step
           AND steps.attempt = failed.attempt AND publish_at IS NOT NULL",
-    columns: &[Kind::Text, Kind::Text, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Text, ColumnType::Integer],
 };
 
 impl Store {

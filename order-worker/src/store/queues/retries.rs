@@ -22,7 +22,7 @@ fn select_retries(
     after_cursor: Option<&RetryCursor>,
     limit: u32,
 ) -> (Sql, Vec<Argument>) {
-    let is_of_one_order = filter.number.is_some();
+    let is_of_one_order = filter.order_number.is_some();
     let page_statement = |table: &'static str| {
         let (order_id, step) = after_cursor.cloned().unwrap_or_default();
         let mut sql = StatementBuilder::new(

@@ -21,12 +21,12 @@ pub(crate) struct Write {
     /// PostgreSQL text, for arrays of columns: `unnest($1, $2, …)`.
     pub(crate) postgres: &'static str,
     /// Types of the columns.
-    pub(crate) columns: &'static [Kind],
+    pub(crate) columns: &'static [ColumnType],
 }
 
 /// Type of a column; all are nullable.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum ColumnType {
     Integer,
     Boolean,
     Text,
@@ -142,10 +142,10 @@ impl Session {
 /// Binds `rows` as one array per column.
 fn bind_columns(
     bound_arguments: &mut PgArguments,
-    column_kinds: &[Kind],
+    column_types: &[ColumnType],
     rows: ArgumentRows,
 ) -> Result<(), StoreError> {
-    let mut columns_of_cells: Vec<Vec<Argument>> = column_kinds
+    let mut columns_of_cells: Vec<Vec<Argument>> = column_types
         .iter()
         .map(|_| Vec::with_capacity(rows.len()))
         .collect();
@@ -154,12 +154,12 @@ fn bind_columns(
             column.push(column_cell);
         }
     }
-    for (kind, column) in column_kinds.iter().zip(columns_of_cells) {
+    for (kind, column) in column_types.iter().zip(columns_of_cells) {
         let cells = column.into_iter();
         match kind {
-            Kind::Integer => bound_arguments.add(cells.map(integer).collect::<Vec<_>>()),
-            Kind::Boolean => bound_arguments.add(cells.map(boolean).collect::<Vec<_>>()),
-            Kind::Text => bound_arguments.add(cells.map(text).collect::<Vec<_>>()),
+            ColumnType::Integer => bound_arguments.add(cells.map(integer).collect::<Vec<_>>()),
+            ColumnType::Boolean => bound_arguments.add(cells.map(boolean).collect::<Vec<_>>()),
+            ColumnType::Text => bound_arguments.add(cells.map(text).collect::<Vec<_>>()),
         }
         .map_err(sqlx::Error::Encode)?;
     }
@@ -196,7 +196,7 @@ mod tests {
         let write = |postgres| Write {
             sqlite: "",
             postgres,
-            columns: &[Kind::Text, Kind::Integer],
+            columns: &[ColumnType::Text, ColumnType::Integer],
         };
         let rows = || vec![vec![Argument::from("a"), Argument::from(1_i64)]];
         let mut writes = Writes::default();

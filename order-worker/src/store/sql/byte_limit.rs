@@ -21,7 +21,7 @@ pub(in crate::store) const MAX_FORWARD_BYTES: usize = 4 * 1024 * 1024;
 pub(in crate::store) struct RowCollector {
     remaining_bytes: usize,
     rows: Vec<Row>,
-    is_cut: bool,
+    is_cut_by_size: bool,
 }
 
 impl RowCollector {
@@ -30,7 +30,7 @@ impl RowCollector {
         Self {
             remaining_bytes: max_bytes,
             rows: Vec::new(),
-            is_cut: false,
+            is_cut_by_size: false,
         }
     }
 
@@ -42,7 +42,7 @@ impl RowCollector {
                 .last()
                 .is_some_and(|last_row| !last_row.has_same_first_column(&row))
         {
-            self.is_cut = true;
+            self.is_cut_by_size = true;
             return false;
         }
         self.remaining_bytes = self.remaining_bytes.saturating_sub(row.bytes());
@@ -52,28 +52,35 @@ impl RowCollector {
 
     /// The collected rows.
     pub(in crate::store) fn rows(self) -> Rows<Row> {
-        let Self { rows, is_cut, .. } = self;
-        Rows { rows, is_cut }
+        let Self {
+            rows,
+            is_cut_by_size,
+            ..
+        } = self;
+        Rows {
+            rows,
+            is_cut_by_size,
+        }
     }
 }
 
 /// The result of looking up orders by id, up to a size limit, in the order of the ids.
-pub struct ById<T> {
+pub struct LookupByOrderId<T> {
     /// The decoded rows.
-    pub value: T,
+    pub decoded: T,
     /// The last order that was looked up, if the size limit was reached; `None`: all were looked up.
     pub looked_up_to: Option<OrderId>,
 }
 
-impl<T> ById<T> {
-    /// Applies `read_value` to rows whose first column is their order's id.
+impl<T> LookupByOrderId<T> {
+    /// Applies `decode_rows` to rows whose first column is their order's id.
     pub(in crate::store) fn from_rows(
         rows: &Rows<Row>,
-        read_value: impl FnOnce(&[Row]) -> Result<T, StoreError>,
+        decode_rows: impl FnOnce(&[Row]) -> Result<T, StoreError>,
     ) -> Result<Self, StoreError> {
-        let last_row = rows.rows.last().filter(|_| rows.is_cut);
+        let last_row = rows.rows.last().filter(|_| rows.is_cut_by_size);
         Ok(Self {
-            value: read_value(&rows.rows)?,
+            decoded: decode_rows(&rows.rows)?,
             looked_up_to: last_row
                 .map(|row| parse_field("id", row.text(0)?))
                 .transpose()?,

@@ -277,7 +277,7 @@ mod tests {
         limit.set_limit(0, Some(Instant::now()));
         let error =
             query_rows(raw_connection, usize::MAX, COUNT_SQL, &[long_count.into()]).unwrap_err();
-        assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
+        assert!(matches!(StoreError::from(error), StoreError::Refused(_)));
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -166,11 +166,11 @@ async fn load_idempotency_records_and_stock(
         });
         let record = IdempotencyRecord {
             fingerprint: row.text(2)?.to_owned(),
-            answer: resource_ref,
+            resource_ref,
             outcome: outcome.transpose()?,
         };
-        if let (Some(answer), None) = (&record.answer, &record.outcome) {
-            load_set.add_resource(answer);
+        if let (Some(resource_ref), None) = (&record.resource_ref, &record.outcome) {
+            load_set.add_resource(resource_ref);
         }
         working_set
             .idempotency_records
@@ -204,7 +204,7 @@ async fn load_orders(
     let loaded_orders = session
         .fetch_within(max_bytes, sql, vec![order_ids.clone()])
         .await?;
-    if loaded_orders.is_cut {
+    if loaded_orders.is_cut_by_size {
         return Err(StoreError::TooLarge);
     }
     for row in loaded_orders.rows {
@@ -348,7 +348,7 @@ async fn load_unlocked_rows(
         }
     }
     let new_order_count = i64::from(load_set.new_orders);
-    working_set.numbers = match order_numbers[..] {
+    working_set.next_order_numbers = match order_numbers[..] {
         [first_number] => (first_number..first_number + new_order_count).collect(),
         _ => order_numbers.into(),
     };

@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// A step's message is sent right after the commit. If the step has no result after this time, the sweeper
+/// A step's message is sent right after the commit. If the step has no result after this time, the poller
 /// sends the message again. It is longer than all timeouts of a step together.
 pub(in crate::store) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -52,7 +52,7 @@ pub(in crate::store) async fn save_changes(
     now: Timestamp,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
-    loaded_rows.check_locked(&working_set.dirty)?;
+    loaded_rows.check_locked(&working_set.changes)?;
     let mut writes = Writes::default();
     // PostgreSQL executes the first write last, and its lock is held for the shortest time.
     events::save_events(&mut writes, working_set)?;
@@ -71,7 +71,7 @@ pub(in crate::store) async fn save_changes(
     steps::save_steps(&mut writes, working_set, now);
     recorded::save_idempotency_records(&mut writes, working_set, loaded_rows, now, cipher)?;
     session.write_all(writes).await?;
-    for event in &working_set.dirty.events {
+    for event in &working_set.changes.events {
         if let EventData::OrderRedacted {} = event.event_data {
             erase::redact_events(session, &event.subject).await?;
             erase::redact_messages(session, &event.subject).await?;

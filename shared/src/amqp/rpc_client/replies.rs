@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{CallResult, DIRECT_REPLY_TO, PendingCall, ReplyChannel, SharedState};
 use crate::{
     amqp::{
-        batch::{BATCH, BatchReply},
+        batch::{BATCH_MESSAGE_TYPE, BatchReply},
         connection::Broker,
         header,
         message::header_text,
@@ -104,7 +104,7 @@ fn deliver_reply(shared: &SharedState, reply: Delivery) {
     let is_batch = properties
         .kind()
         .as_ref()
-        .is_some_and(|kind| kind.as_str() == BATCH);
+        .is_some_and(|kind| kind.as_str() == BATCH_MESSAGE_TYPE);
     let mut clock = worker_clock(&reply);
     if is_batch {
         return match batch_replies(&reply.data) {

@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     amqp::{
-        batch::{self, BATCH, CallHeaders, Entry},
+        batch::{self, BATCH_MESSAGE_TYPE, CallHeaders, Entry},
         clock::WorkerClocks,
         connection::Broker,
-        message::Outgoing,
+        message::OutgoingMessage,
         publisher::{Target, send},
         topology::REQUEST_QUEUE,
     },
@@ -176,24 +176,24 @@ async fn replace_channel(channel: &Channel) {
     let _ = channel.close(200, "requests are refused".into()).await;
 }
 
-async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<PublisherConfirm> {
+async fn publish(channel: Channel, message: OutgoingMessage) -> lapin::Result<PublisherConfirm> {
     send(&channel, Target::Queue(REQUEST_QUEUE), &message).await
 }
 
 /// The message with `calls`: a plain message for a single call, a batch for several.
-fn request_message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoing {
+fn request_message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> OutgoingMessage {
     let expiration = |call: &QueuedCall| {
         let remaining_time = call.deadline.saturating_duration_since(now);
         remaining_time.max(Duration::from_millis(1))
     };
-    let common_properties = Outgoing {
+    let common_properties = OutgoingMessage {
         reply_to: Some(DIRECT_REPLY_TO.to_owned()),
         // The longest remaining time until a deadline: the broker drops the message when it has expired.
         expiration: calls.iter().map(expiration).max(),
-        ..Outgoing::default()
+        ..OutgoingMessage::default()
     };
     if let [call] = calls {
-        return Outgoing {
+        return OutgoingMessage {
             kind: Some(call.pattern.to_owned()),
             correlation_id: Some(call.correlation_id.to_string()),
             message_id: Some(call.message_id.clone()),
@@ -210,8 +210,8 @@ fn request_message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) ->
         headers: call.headers(now, clocks),
         body: &call.body,
     });
-    Outgoing {
-        kind: Some(BATCH.to_owned()),
+    OutgoingMessage {
+        kind: Some(BATCH_MESSAGE_TYPE.to_owned()),
         body: batch::to_json_array(
             &entries.collect::<Vec<_>>(),
             calls.iter().map(ByteSize::bytes).sum(),

@@ -30,9 +30,9 @@ pub struct RecordPayment {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub received_at: Option<Timestamp>,
     /// Whether to record more than the outstanding amount, or a payment of a cancelled order.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(rename = "overpaid", skip_serializing_if = "std::ops::Not::not")]
     #[schema(default = false, required = false)]
-    pub overpaid: bool,
+    pub allow_overpayment: bool,
 }
 
 impl RecordPayment {
@@ -41,13 +41,13 @@ impl RecordPayment {
         let amount = fields.required("amount", body::integer(1..=MAX_AMOUNT));
         let reference = fields.optional("reference", body::visible_text(1..=200));
         let received_at = fields.optional("received_at", timestamp);
-        let overpaid = fields.optional("overpaid", body::boolean);
+        let allow_overpayment = fields.optional("overpaid", body::boolean);
         Some(Self {
             id: id?,
             amount: amount?,
             reference,
             received_at,
-            overpaid: overpaid.unwrap_or(false),
+            allow_overpayment: allow_overpayment.unwrap_or(false),
         })
     }
 }

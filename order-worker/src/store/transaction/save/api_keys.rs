@@ -6,7 +6,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -40,12 +40,12 @@ const UPDATE_API_KEYS: Write = Write {
     columns: API_KEY_KINDS,
 };
 
-const API_KEY_KINDS: &[Kind] = &[
-    Kind::Text,
-    Kind::Text,
-    Kind::Integer,
-    Kind::Integer,
-    Kind::Text,
+const API_KEY_KINDS: &[ColumnType] = &[
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Integer,
+    ColumnType::Integer,
+    ColumnType::Text,
 ];
 
 pub(super) fn save_api_keys(
@@ -53,7 +53,7 @@ pub(super) fn save_api_keys(
     working_set: &WorkingSet,
     loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let changed_key_ids = working_set.dirty.api_keys.iter();
+    let changed_key_ids = working_set.changes.api_keys.iter();
     let rows = changed_key_ids.filter_map(|id| Some((id, working_set.api_keys.get(id)?)));
     let rows = rows
         .map(|(id, key)| {

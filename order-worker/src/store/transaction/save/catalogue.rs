@@ -6,7 +6,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             customer::{CustomerColumns, search_key},
             statement::arguments,
         },
@@ -25,12 +25,12 @@ const PUT_STOCK_LEVELS: Write = Write {
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
         ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
-    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Text, ColumnType::Integer, ColumnType::Integer],
 };
 
 pub(super) fn save_stock_levels(writes: &mut Writes, working_set: &WorkingSet) {
     let rows = working_set
-        .dirty
+        .changes
         .stock_levels
         .iter()
         .filter_map(|(sku, warehouse)| {
@@ -52,7 +52,7 @@ const INSERT_PRODUCTS: Write = Write {
     postgres: "
         INSERT INTO products (sku, is_deleted, state)
         SELECT * FROM unnest($1::text[], $2::boolean[], $3::text[])",
-    columns: &[Kind::Text, Kind::Boolean, Kind::Text],
+    columns: &[ColumnType::Text, ColumnType::Boolean, ColumnType::Text],
 };
 
 const UPDATE_PRODUCTS: Write = Write {
@@ -65,7 +65,7 @@ const UPDATE_PRODUCTS: Write = Write {
         SET is_deleted = changed.is_deleted, state = changed.state
         FROM unnest($1::text[], $2::boolean[], $3::text[]) AS changed (sku, is_deleted, state)
         WHERE products.sku = changed.sku",
-    columns: &[Kind::Text, Kind::Boolean, Kind::Text],
+    columns: &[ColumnType::Text, ColumnType::Boolean, ColumnType::Text],
 };
 
 pub(super) fn save_products(
@@ -73,7 +73,7 @@ pub(super) fn save_products(
     working_set: &WorkingSet,
     loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let changed_skus = working_set.dirty.products.iter();
+    let changed_skus = working_set.changes.products.iter();
     let rows = changed_skus.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
@@ -111,14 +111,14 @@ const UPDATE_CUSTOMERS: Write = Write {
     columns: CUSTOMER_COLUMNS,
 };
 
-const CUSTOMER_COLUMNS: &[Kind] = &[
-    Kind::Text,
-    Kind::Text,
-    Kind::Text,
-    Kind::Integer,
-    Kind::Text,
-    Kind::Text,
-    Kind::Text,
+const CUSTOMER_COLUMNS: &[ColumnType] = &[
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Integer,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
 ];
 
 pub(super) fn save_customers(
@@ -126,7 +126,7 @@ pub(super) fn save_customers(
     working_set: &WorkingSet,
     loaded_rows: &LoadedRows,
 ) -> Result<(), StoreError> {
-    let changed_ids = working_set.dirty.customers.iter();
+    let changed_ids = working_set.changes.customers.iter();
     let rows = changed_ids.filter_map(|id| Some((id, working_set.customers.get(id)?)));
     let rows = rows
         .map(|(id, customer)| {

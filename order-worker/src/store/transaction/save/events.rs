@@ -7,7 +7,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -45,25 +45,25 @@ const INSERT_EVENTS: Write = Write {
              AS new (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data,
                  traceparent, tracestate, ordinality)",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
     ],
 };
 
 pub(super) fn save_events(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
     let rows = working_set
-        .dirty
+        .changes
         .events
         .iter()
         .map(|event| {

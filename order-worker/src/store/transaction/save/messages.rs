@@ -6,7 +6,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -25,14 +25,19 @@ const UPDATE_MESSAGES: Write = Write {
         FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
              AS changed (id, status, due_at, state)
         WHERE messages.id = changed.id",
-    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
+    columns: &[
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+    ],
 };
 
 pub(super) fn save_messages(
     writes: &mut Writes,
     working_set: &WorkingSet,
 ) -> Result<(), StoreError> {
-    let changed_ids = working_set.dirty.messages.iter();
+    let changed_ids = working_set.changes.messages.iter();
     let rows = changed_ids.filter_map(|id| working_set.messages.get(id));
     let rows = rows
         .map(|message| {

@@ -13,7 +13,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -32,15 +32,15 @@ const INSERT_ORDERS: Write = Write {
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                              $7::boolean[], $8::bigint[], $9::text[])",
     columns: &[
-        Kind::Integer,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Boolean,
-        Kind::Integer,
-        Kind::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Boolean,
+        ColumnType::Integer,
+        ColumnType::Text,
     ],
 };
 
@@ -51,7 +51,7 @@ const INSERT_ITEMS: Write = Write {
     postgres: "
         INSERT INTO order_items (sku, created_at, number)
         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])",
-    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Integer, ColumnType::Integer],
 };
 
 const UPDATE_ORDERS: Write = Write {
@@ -65,7 +65,12 @@ const UPDATE_ORDERS: Write = Write {
         FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::text[])
              AS changed (number, status, is_deleted, state)
         WHERE orders.number = changed.number",
-    columns: &[Kind::Integer, Kind::Text, Kind::Boolean, Kind::Text],
+    columns: &[
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Boolean,
+        ColumnType::Text,
+    ],
 };
 
 const INSERT_PAYMENT_REFERENCES: Write = Write {
@@ -76,7 +81,7 @@ const INSERT_PAYMENT_REFERENCES: Write = Write {
         INSERT INTO payment_references (reference, order_id)
         SELECT * FROM unnest($1::text[], $2::text[])
         ON CONFLICT DO NOTHING",
-    columns: &[Kind::Text, Kind::Text],
+    columns: &[ColumnType::Text, ColumnType::Text],
 };
 
 const INSERT_ITEMS_OF_EDITS: Write = Write {
@@ -87,7 +92,7 @@ const INSERT_ITEMS_OF_EDITS: Write = Write {
         INSERT INTO order_items (sku, created_at, number)
         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
         ON CONFLICT DO NOTHING",
-    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Integer, ColumnType::Integer],
 };
 
 const DELETE_ITEMS_OF_EDITS: Write = Write {
@@ -98,13 +103,13 @@ const DELETE_ITEMS_OF_EDITS: Write = Write {
         DELETE FROM order_items AS line
         USING unnest($1::text[], $2::bigint[], $3::bigint[]) AS removed (sku, created_at, number)
         WHERE line.sku = removed.sku AND line.created_at = removed.created_at AND line.number = removed.number",
-    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Integer, ColumnType::Integer],
 };
 
 /// Stores the products that edits added to orders or removed from them, by which lists find the orders.
 pub(super) fn save_items_of_edits(writes: &mut Writes, working_set: &WorkingSet) {
     let mut removed_skus: BTreeMap<OrderId, BTreeSet<&Sku>> = BTreeMap::new();
-    for event in &working_set.dirty.events {
+    for event in &working_set.changes.events {
         if let (EventData::OrderEdited(order_edited), Ok(order_id)) =
             (&event.event_data, event.subject.parse())
         {
@@ -131,7 +136,7 @@ pub(super) fn save_items_of_edits(writes: &mut Writes, working_set: &WorkingSet)
 
 /// Stores the provider's ids of payments, by which webhooks of the provider find the order.
 pub(super) fn save_payment_references(writes: &mut Writes, working_set: &WorkingSet) {
-    let payment_references = working_set.dirty.events.iter().filter_map(|event| {
+    let payment_references = working_set.changes.events.iter().filter_map(|event| {
         let EventData::PaymentPrepared {
             reference: payment_reference,
             ..
@@ -161,7 +166,7 @@ pub(super) fn save_orders(
 ) -> Result<(), StoreError> {
     let (mut new_orders, mut changed_orders, mut item_rows) = (Vec::new(), Vec::new(), Vec::new());
     for order in working_set
-        .dirty
+        .changes
         .orders
         .iter()
         .filter_map(|id| working_set.orders.get(id))

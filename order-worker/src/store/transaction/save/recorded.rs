@@ -9,7 +9,7 @@ use crate::{
         StoreError,
         secret_cipher::SecretCipher,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -40,12 +40,12 @@ const UPDATE_IDEMPOTENCY: Write = Write {
     columns: IDEMPOTENCY_KINDS,
 };
 
-const IDEMPOTENCY_KINDS: &[Kind] = &[
-    Kind::Text,
-    Kind::Text,
-    Kind::Text,
-    Kind::Text,
-    Kind::Integer,
+const IDEMPOTENCY_KINDS: &[ColumnType] = &[
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Integer,
 ];
 
 pub(super) fn save_idempotency_records(
@@ -56,14 +56,14 @@ pub(super) fn save_idempotency_records(
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
     let expires_at_ms = millis(now + IDEMPOTENCY_TTL);
-    let recorded_keys = working_set.dirty.recorded_keys.iter();
+    let recorded_keys = working_set.changes.recorded_keys.iter();
     let rows =
         recorded_keys.filter_map(|key| Some((key, working_set.idempotency_records.get(key)?)));
     let rows = rows
         .map(|(key, record)| {
-            let answer_json = record.answer.as_ref().map(to_json).transpose()?;
+            let answer_json = record.resource_ref.as_ref().map(to_json).transpose()?;
             let outcome_json = record.outcome.as_ref().map(to_json).transpose()?;
-            let outcome_json = match (&record.answer, outcome_json) {
+            let outcome_json = match (&record.resource_ref, outcome_json) {
                 (Some(ResourceRef::EndpointSecret(_)), Some(outcome)) => {
                     Some(cipher.write_outcome(key, &outcome)?)
                 }

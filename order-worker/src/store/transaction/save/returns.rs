@@ -7,7 +7,7 @@ use shared::{event::EventData, id::OrderId};
 use crate::{
     domain::working_set::WorkingSet,
     store::sql::{
-        bulk::{Kind, Write, Writes},
+        bulk::{ColumnType, Write, Writes},
         decode::millis,
         statement::arguments,
     },
@@ -24,18 +24,18 @@ const PUT_RETURNS: Write = Write {
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
         ON CONFLICT (id) DO UPDATE SET status = excluded.status",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
     ],
 };
 
 pub(super) fn save_returns(writes: &mut Writes, working_set: &WorkingSet) {
     // Several events of a batch may be about the same return.
     let mut rows_by_id = BTreeMap::new();
-    for event in &working_set.dirty.events {
+    for event in &working_set.changes.events {
         let return_id = match &event.event_data {
             EventData::ReturnRequested { return_id, .. }
             | EventData::ReturnApproved { return_id }

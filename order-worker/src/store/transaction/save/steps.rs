@@ -7,7 +7,7 @@ use super::STEP_LEASE;
 use crate::{
     domain::working_set::WorkingSet,
     store::sql::{
-        bulk::{Kind, Write, Writes},
+        bulk::{ColumnType, Write, Writes},
         decode::millis,
         statement::arguments,
     },
@@ -21,7 +21,7 @@ const DELETE_STEPS: Write = Write {
         DELETE FROM steps
         USING unnest($1::text[], $2::text[]) AS removed (order_id, step)
         WHERE steps.order_id = removed.order_id AND steps.step = removed.step",
-    columns: &[Kind::Text, Kind::Text],
+    columns: &[ColumnType::Text, ColumnType::Text],
 };
 
 /// Inserts or updates: a step belongs to its order, whose row is locked.
@@ -45,25 +45,25 @@ const PUT_STEPS: Write = Write {
             traceparent = excluded.traceparent, answered = excluded.answered,
             client_secret = excluded.client_secret, tracestate = excluded.tracestate",
     columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Text,
-        Kind::Text,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+        ColumnType::Text,
     ],
 };
 
 pub(super) fn save_steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
     let (mut put_rows, mut removed_rows) = (Vec::new(), Vec::new());
-    for key in &working_set.dirty.steps {
+    for key in &working_set.changes.steps {
         match working_set.steps.get(key) {
             Some(step_row) => {
                 let publish_at_ms = match (step_row.is_dead, step_row.due_at <= now) {

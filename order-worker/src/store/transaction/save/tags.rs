@@ -13,7 +13,7 @@ use crate::{
     store::{
         StoreError,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -33,7 +33,7 @@ const DELETE_TAGS: Write = Write {
               SELECT 1 FROM json_array_elements_text(changed.tags::json) AS kept (tag)
               WHERE kept.tag = order_tags.tag
           )",
-    columns: &[Kind::Integer, Kind::Text],
+    columns: &[ColumnType::Integer, ColumnType::Text],
 };
 
 const INSERT_TAGS: Write = Write {
@@ -44,12 +44,12 @@ const INSERT_TAGS: Write = Write {
         INSERT INTO order_tags (tag, created_at, number)
         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
         ON CONFLICT DO NOTHING",
-    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+    columns: &[ColumnType::Text, ColumnType::Integer, ColumnType::Integer],
 };
 
 /// Replaces the tags of the orders whose tags have changed.
 pub(super) fn save_tags(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
-    let changed_order_ids = working_set.dirty.events.iter().filter_map(|event| {
+    let changed_order_ids = working_set.changes.events.iter().filter_map(|event| {
         let EventData::OrderUpdated(order_updated) = &event.event_data else {
             return None;
         };

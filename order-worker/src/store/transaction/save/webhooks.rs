@@ -9,7 +9,7 @@ use crate::{
         StoreError,
         secret_cipher::SecretCipher,
         sql::{
-            bulk::{Kind, Write, Writes},
+            bulk::{ColumnType, Write, Writes},
             decode::millis,
             statement::arguments,
         },
@@ -40,12 +40,12 @@ const UPDATE_ENDPOINTS: Write = Write {
     columns: ENDPOINT_KINDS,
 };
 
-const ENDPOINT_KINDS: &[Kind] = &[
-    Kind::Text,
-    Kind::Text,
-    Kind::Boolean,
-    Kind::Boolean,
-    Kind::Text,
+const ENDPOINT_KINDS: &[ColumnType] = &[
+    ColumnType::Text,
+    ColumnType::Text,
+    ColumnType::Boolean,
+    ColumnType::Boolean,
+    ColumnType::Text,
 ];
 
 pub(super) fn save_endpoints(
@@ -54,7 +54,7 @@ pub(super) fn save_endpoints(
     loaded_rows: &LoadedRows,
     cipher: &SecretCipher,
 ) -> Result<(), StoreError> {
-    let changed_endpoint_ids = working_set.dirty.endpoints.iter();
+    let changed_endpoint_ids = working_set.changes.endpoints.iter();
     let rows = changed_endpoint_ids.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
     let rows = rows
         .map(|(id, endpoint)| {
@@ -72,7 +72,7 @@ pub(super) fn save_endpoints(
     Ok(())
 }
 
-/// Deliveries are inserted by [`Store::fan_out`](crate::store::Store::fan_out).
+/// Deliveries are inserted by [`Store::create_deliveries`](crate::store::Store::create_deliveries).
 const UPDATE_DELIVERIES: Write = Write {
     sqlite: "
         UPDATE deliveries
@@ -84,14 +84,19 @@ const UPDATE_DELIVERIES: Write = Write {
         FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
              AS changed (id, status, due_at, state)
         WHERE deliveries.id = changed.id",
-    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
+    columns: &[
+        ColumnType::Text,
+        ColumnType::Text,
+        ColumnType::Integer,
+        ColumnType::Text,
+    ],
 };
 
 pub(super) fn save_deliveries(
     writes: &mut Writes,
     working_set: &WorkingSet,
 ) -> Result<(), StoreError> {
-    let changed_ids = working_set.dirty.deliveries.iter();
+    let changed_ids = working_set.changes.deliveries.iter();
     let rows = changed_ids.filter_map(|id| working_set.deliveries.get(id));
     let rows = rows
         .map(|delivery| {

@@ -32,7 +32,7 @@ fn id_of_reply(reply: Reply) -> String {
 #[tokio::test]
 async fn async_orders_are_accepted_during_outages_and_executed_once() {
     let mut system = System::start_with_own_broker(&[]).await;
-    system.set_stock("A", &[("main", 15)]).await;
+    system.create_product_with_stock("A", &[("main", 15)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
 
@@ -144,7 +144,7 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
 #[tokio::test]
 async fn async_orders_are_refused_without_a_broker() {
     let mut system = System::start_with_own_broker(&[]).await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     system.broker.kill();
     let reply = system
@@ -171,7 +171,7 @@ async fn async_orders_belong_to_the_callers_storefront() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.api_key = Some("key-of-operator".to_owned());
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     system.api_key = Some("key-of-eu".to_owned());
     let mut new_order = order_body(&system.create_customer().await, "A", 1);
     let order_id = id_of_reply(system.create_async(&new_order, Some("cart")).await);
@@ -209,7 +209,7 @@ async fn async_orders_belong_to_the_callers_storefront() {
 #[tokio::test]
 async fn async_order_with_a_known_key_is_found_at_its_location() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let (one_item, two_items, too_many_items) = (
         order_body(&customer_id, "A", 1),
@@ -260,7 +260,7 @@ async fn async_order_with_a_known_key_is_found_at_its_location() {
 #[tokio::test]
 async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 5)]).await;
+    system.create_product_with_stock("A", &[("main", 5)]).await;
     let customer_id = system.create_customer().await;
     let (one_unit_order, two_unit_order) = (
         order_body(&customer_id, "A", 1),
@@ -316,7 +316,7 @@ async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
 #[tokio::test]
 async fn async_orders_are_created_in_the_order_of_their_acceptance() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 20)]).await;
+    system.create_product_with_stock("A", &[("main", 20)]).await;
     let customer_id = system.create_customer().await;
     system.worker.kill();
     let mut ids = Vec::new();
@@ -353,7 +353,7 @@ async fn async_orders_are_created_in_the_order_of_their_acceptance() {
 #[tokio::test]
 async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepted() {
     let mut system = System::start().await;
-    system.set_stock("A", &[("main", 10)]).await;
+    system.create_product_with_stock("A", &[("main", 10)]).await;
     let new_order = order_body(&system.create_customer().await, "A", 1);
     system.worker.kill();
     wait_until(

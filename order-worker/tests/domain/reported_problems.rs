@@ -353,7 +353,7 @@ fn result_of_another_kind_of_step_is_refused() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let reply = shop.carry_out(&Command::Finish {
+    let reply = shop.carry_out(&Command::FinishStep {
         key: key.clone(),
         attempt: 1,
         result: StepResult::LabelCancelled,

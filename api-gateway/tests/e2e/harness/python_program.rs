@@ -8,14 +8,14 @@ use std::{
 
 use super::{process::send_signal, setting, wait_until};
 
-/// A running Python program. It ends with its parent, even if the parent is killed: `peer.py` watches standard
-/// input.
-pub(crate) struct Peer {
+/// A running Python program. It ends with its parent, even if the parent is killed: `python_program.py` watches
+/// standard input.
+pub(crate) struct PythonProgram {
     child: Child,
     log_path: PathBuf,
 }
 
-impl Peer {
+impl PythonProgram {
     /// Starts a script of tests/e2e, with its output in `log_path`.
     pub(crate) fn start(script_name: &str, arguments: &[&str], log_path: PathBuf) -> Self {
         let log_file = File::create(&log_path).unwrap();
@@ -59,7 +59,7 @@ impl Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for PythonProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -104,7 +104,9 @@ impl System {
 #[tokio::test]
 async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let deep_object = |levels: usize| format!("{{\"a\":{}}}", nested_arrays(levels - 1));
     system
@@ -191,7 +193,9 @@ async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
 #[expect(clippy::too_many_lines, reason = "every reader of the damaged rows")]
 async fn unreadable_row_affects_only_its_own_order() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let mut order_ids = Vec::new();
     for _ in 0..5 {
@@ -313,7 +317,9 @@ async fn unreadable_row_affects_only_its_own_order() {
 #[tokio::test]
 async fn numbers_are_stored_exactly_or_refused() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     for exact_number in [
         "18446744073709551615",
@@ -367,7 +373,9 @@ async fn numbers_are_stored_exactly_or_refused() {
 #[tokio::test]
 async fn nul_characters_are_refused_over_the_broker() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     let output = run_script("foreign.py", &["nul", &system.broker.url(), &customer_id]);
     assert!(output.contains("refused"), "{output}");
@@ -379,7 +387,9 @@ async fn nul_characters_are_refused_over_the_broker() {
 #[tokio::test]
 async fn earliest_and_latest_timestamps_are_accepted() {
     let system = System::start().await;
-    system.set_stock("A", &[("main", 100)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 100)])
+        .await;
     let customer_id = system.create_customer().await;
     system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
@@ -524,7 +534,9 @@ fn resolve_schema<'a>(openapi_document: &'a Value, schema: &'a Value) -> Option<
 async fn stored_hostile_input_can_be_read() {
     const HOSTILE_MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
-    system.set_stock("A", &[("main", 1_000_000)]).await;
+    system
+        .create_product_with_stock("A", &[("main", 1_000_000)])
+        .await;
     let customer_id = system.create_customer().await;
     let created_order = system
         .post("/v1/orders", order_body(&customer_id, "A", 1))
