@@ -25,8 +25,9 @@ pub struct Page<T> {
 pub struct Rows<T> {
     /// Up to `limit + 1` rows; the extra row shows that there is a next page.
     pub rows: Vec<T>,
-    /// Whether rows were left out because of the page's size in bytes.
-    pub is_cut_by_size: bool,
+    /// Whether more rows follow although there are no more than `limit`: reading ended at the page's size in bytes, or
+    /// rows that can't be decoded were left out.
+    pub ends_early: bool,
 }
 
 impl<T> Rows<T> {
@@ -40,7 +41,7 @@ impl<T> Rows<T> {
     ) -> Result<Rows<R>, E> {
         Ok(Rows {
             rows: read_entries(&self.rows)?,
-            is_cut_by_size: self.is_cut_by_size,
+            ends_early: self.ends_early,
         })
     }
 
@@ -48,18 +49,15 @@ impl<T> Rows<T> {
     pub fn map<R>(self, change_entry: impl FnMut(T) -> R) -> Rows<R> {
         Rows {
             rows: self.rows.into_iter().map(change_entry).collect(),
-            is_cut_by_size: self.is_cut_by_size,
+            ends_early: self.ends_early,
         }
     }
 }
 
 impl<T> From<Vec<T>> for Rows<T> {
     fn from(rows: Vec<T>) -> Self {
-        let is_cut_by_size = false;
-        Self {
-            rows,
-            is_cut_by_size,
-        }
+        let ends_early = false;
+        Self { rows, ends_early }
     }
 }
 
@@ -72,10 +70,10 @@ impl<T> Page<T> {
     ) -> Self {
         let Rows {
             mut rows,
-            is_cut_by_size,
+            ends_early,
         } = rows.into();
         let limit = limit as usize;
-        let has_more = rows.len() > limit || is_cut_by_size;
+        let has_more = rows.len() > limit || ends_early;
         rows.truncate(limit);
         let next_cursor = rows.last().filter(|_| has_more).map(cursor_after);
         Self {
@@ -98,15 +96,8 @@ mod tests {
         );
         let page = Page::from_rows(vec![3, 2], 2, ToString::to_string);
         assert_eq!((page.data.len(), page.next_cursor), (2, None));
-        let (rows, is_cut_by_size) = (vec![3], true);
-        let page = Page::from_rows(
-            Rows {
-                rows,
-                is_cut_by_size,
-            },
-            2,
-            ToString::to_string,
-        );
+        let (rows, ends_early) = (vec![3], true);
+        let page = Page::from_rows(Rows { rows, ends_early }, 2, ToString::to_string);
         assert_eq!((page.data, page.next_cursor), (vec![3], Some("3".into())));
         let page = Page::from_rows(Vec::<u8>::new(), 2, ToString::to_string);
         assert_eq!((page.data.len(), page.next_cursor), (0, None));

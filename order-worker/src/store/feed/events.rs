@@ -88,7 +88,7 @@ impl Store {
             .map(cloud_event_at)
             .collect::<Result<Vec<_>, _>>()?;
         let limit = query.limit as usize;
-        let position = if events.len() > limit || read_rows.is_cut_by_size {
+        let position = if events.len() > limit || read_rows.ends_early {
             events.truncate(limit);
             events
                 .last()

@@ -162,7 +162,7 @@ impl FeedProgress {
         let event_count = rows_read.rows.len();
         Self {
             event_count,
-            has_more: rows_read.is_cut_by_size || event_count >= limit as usize,
+            has_more: rows_read.ends_early || event_count >= limit as usize,
         }
     }
 }

@@ -180,8 +180,7 @@ impl Store {
             let newest_customers = ReadRange::NewestDownTo(scan_end.as_deref().unwrap_or_default());
             let (sql, arguments) = select_customers(filter, newest_customers);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-            if scan_end.is_none() || rows.is_cut_by_size || rows.rows.len() > filter.limit as usize
-            {
+            if scan_end.is_none() || rows.ends_early || rows.rows.len() > filter.limit as usize {
                 return rows.read(read_customers);
             }
         }

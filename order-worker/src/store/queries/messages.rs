@@ -57,8 +57,7 @@ impl Store {
             let read_range = ReadRange::NewestDownTo(scan_end.unwrap_or_default());
             let (sql, arguments) = select_messages(filter, read_range);
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
-            if scan_end.is_none() || rows.is_cut_by_size || rows.rows.len() > filter.limit as usize
-            {
+            if scan_end.is_none() || rows.ends_early || rows.rows.len() > filter.limit as usize {
                 return decode_page(&rows, filter);
             }
         }
@@ -82,8 +81,7 @@ fn decode_page(
         })
     })?;
     // A message that can't be decoded is left out of its page; the list continues after it.
-    page.is_cut_by_size |=
-        page.rows.len() < rows.rows.len() && rows.rows.len() > filter.limit as usize;
+    page.ends_early |= page.rows.len() < rows.rows.len() && rows.rows.len() > filter.limit as usize;
     Ok(page)
 }
 

@@ -103,8 +103,7 @@ impl Store {
             let (sql, arguments) = select_products(filter, ReadRange::UpToSku(scan_end));
             let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
             let page = rows.read(products_and_stock)?;
-            if scan_end.is_none() || page.is_cut_by_size || page.rows.len() > filter.limit as usize
-            {
+            if scan_end.is_none() || page.ends_early || page.rows.len() > filter.limit as usize {
                 return Ok(page);
             }
         }

@@ -163,10 +163,7 @@ impl Store {
                 filter,
             )
             .await?;
-            if end_cursor.is_none()
-                || page.is_cut_by_size
-                || page.rows.len() > filter.limit as usize
-            {
+            if end_cursor.is_none() || page.ends_early || page.rows.len() > filter.limit as usize {
                 return Ok(page);
             }
         }
@@ -227,7 +224,7 @@ async fn page_of_orders(
     let mut page = rows.read(readable_orders)?;
     // An order that can't be decoded is left out of its page; the list continues after it.
     let found_count = orders_in(&rows.rows).count();
-    page.is_cut_by_size |= page.rows.len() < found_count && found_count > filter.limit as usize;
+    page.ends_early |= page.rows.len() < found_count && found_count > filter.limit as usize;
     Ok(page)
 }
 

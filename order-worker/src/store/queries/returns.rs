@@ -58,7 +58,7 @@ impl Store {
         let rows = session.fetch_within(MAX_PAGE_BYTES, sql, arguments).await?;
         let mut page = rows.read(|rows| readable_rows(rows, return_at))?;
         // A return that can't be decoded is left out of its page; the list continues after it.
-        page.is_cut_by_size |=
+        page.ends_early |=
             page.rows.len() < rows.rows.len() && rows.rows.len() > filter.limit as usize;
         Ok(page)
     }

@@ -21,7 +21,7 @@ pub(in crate::store) const MAX_FORWARD_BYTES: usize = 4 * 1024 * 1024;
 pub(in crate::store) struct RowCollector {
     remaining_bytes: usize,
     rows: Vec<Row>,
-    is_cut_by_size: bool,
+    ends_early: bool,
 }
 
 impl RowCollector {
@@ -30,7 +30,7 @@ impl RowCollector {
         Self {
             remaining_bytes: max_bytes,
             rows: Vec::new(),
-            is_cut_by_size: false,
+            ends_early: false,
         }
     }
 
@@ -42,7 +42,7 @@ impl RowCollector {
                 .last()
                 .is_some_and(|last_row| !last_row.has_same_first_column(&row))
         {
-            self.is_cut_by_size = true;
+            self.ends_early = true;
             return false;
         }
         self.remaining_bytes = self.remaining_bytes.saturating_sub(row.bytes());
@@ -53,14 +53,9 @@ impl RowCollector {
     /// The collected rows.
     pub(in crate::store) fn rows(self) -> Rows<Row> {
         let Self {
-            rows,
-            is_cut_by_size,
-            ..
+            rows, ends_early, ..
         } = self;
-        Rows {
-            rows,
-            is_cut_by_size,
-        }
+        Rows { rows, ends_early }
     }
 }
 
@@ -78,7 +73,7 @@ impl<T> LookupByOrderId<T> {
         rows: &Rows<Row>,
         decode_rows: impl FnOnce(&[Row]) -> Result<T, StoreError>,
     ) -> Result<Self, StoreError> {
-        let last_row = rows.rows.last().filter(|_| rows.is_cut_by_size);
+        let last_row = rows.rows.last().filter(|_| rows.ends_early);
         Ok(Self {
             decoded: decode_rows(&rows.rows)?,
             looked_up_to: last_row

@@ -204,7 +204,7 @@ async fn load_orders(
     let loaded_orders = session
         .fetch_within(max_bytes, sql, vec![order_ids.clone()])
         .await?;
-    if loaded_orders.is_cut_by_size {
+    if loaded_orders.ends_early {
         return Err(StoreError::TooLarge);
     }
     for row in loaded_orders.rows {
