@@ -29,7 +29,7 @@ export function open(root, context) {
       text: h("div", {},
         h("p", {}, t("Erased for good, here and in all orders of this customer:")),
         h("ul", {}, h("li", {}, t("name, e-mail, phone number, addresses and metadata")), h("li", {}, t("addresses, notes and free texts of orders and returns")), h("li", {}, t("addresses and contents of messages"))),
-        h("p", {}, t("Kept: what was sold and paid. This cannot be undone, and is refused while an order of the customer is open."))),
+        h("p", {}, t("Kept: what was sold and paid. This cannot be undone, and is refused while an order or a return of the customer is open."))),
       act: () => change("DELETE", path, undefined, { intent: "erase_customer" }),
     });
     if (isErased) toast(t("Customer erased."));

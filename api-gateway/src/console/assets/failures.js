@@ -52,7 +52,7 @@ export async function open(root, { parameters }) {
         ? [badge(stepName(letter.step), "bad"), orderLink(letter)]
         : [badge(letter.type || t("message"), "bad"), h("div", { class: "help" }, t("from {queue}", letter))]],
       [t("Reason"), (letter) => [letter.reason, letter.kind === "message" && h("details", { id: `body-${letter.id}` }, h("summary", { class: "help" }, t("Message body")), h("pre", {}, letter.body))]],
-      [t("What to do"), (letter) => letter.advice ?? t("Redrive sends the message to its queue again, unchanged. Discard it if it cannot be read.")],
+      [t("What to do"), (letter) => letter.advice ?? t("Redrive sends the message to its queue again, unchanged. Discard it if it can never be used.")],
       [t("Attempts"), (letter) => letter.attempts ?? "–", "number"],
       [t("Failed"), (letter) => relative(letter.died_at)],
       [t("Actions"), (letter) => h("div", { class: "actions" },

@@ -23,7 +23,7 @@ export function loginForm(onLogin) {
     },
   },
   h("h1", {}, t("Log in")),
-  h("p", { class: "soft" }, t("Use an API key or an access token. You stay logged in on this browser for twelve hours.")),
+  h("p", { class: "soft" }, t("Use an API key or an access token. You stay logged in on this browser for at most twelve hours.")),
   h("p", {}, h("label", {}, t("API key or token"), field)), error, h("p", {}, button));
   queueMicrotask(() => field.focus());
   return form;

@@ -68,7 +68,7 @@ function nextAction(page) {
   if (!isOperator || failures.length) return null;
   if (order.awaits_approval) return { label: t("Approve"), options: {
     title: t("Approve this order?"), text: isManual(order) ? t("A shipping label is requested from the carrier when the order is paid.")
-      : t("The payment of {amount} is authorized now. When it succeeds, a shipment is requested from the carrier.", { amount: money(order.total, order.currency) }),
+      : t("The payment of {amount} is authorized now. When it succeeds, a shipping label is requested from the carrier.", { amount: money(order.total, order.currency) }),
     submitLabel: t("Approve"), path: `/v1/orders/${order.id}/approve`, intent: "approve",
   } };
   const payments = paymentActions(page);

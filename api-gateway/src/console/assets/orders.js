@@ -209,7 +209,7 @@ export async function open(root, { me, parameters, isOperator }) {
     let approved = 0;
     const dialogResult = await showDialog({
       title: t("Process all: approve all orders awaiting approval?"), submitLabel: t("Process all"),
-      text: [h("p", {}, t("Approves every order that awaits approval, including orders that are not listed on this page. The payment of each order is authorized; when it succeeds, a shipment is requested from the carrier.")),
+      text: [h("p", {}, t("Approves every order that awaits approval, including orders that are not listed on this page. The payment of each order is authorized; when it succeeds, a shipping label is requested from the carrier.")),
         filter.storefront && h("p", {}, t("Only orders of storefront {storefront}.", { storefront: filter.storefront }))],
       act: async () => {
         let cursor;

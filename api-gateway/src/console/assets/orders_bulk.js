@@ -19,7 +19,7 @@ const ACTIONS = {
     none: t("None of the selected orders awaits approval."),
     title: (count) => plural(count, "Approve 1 order?", "Approve {count} orders?"),
     submit: t("Approve"),
-    text: t("The payment of each order is authorized now. When it succeeds, a shipment is requested from the carrier."),
+    text: t("The payment of each order is authorized now. When it succeeds, a shipping label is requested from the carrier."),
     send: (order) => post(order, "approve", undefined, "approve"),
     done: (count) => plural(count, "1 order approved.", "{count} orders approved."),
   },
