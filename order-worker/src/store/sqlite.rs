@@ -5,8 +5,10 @@
 //!
 //! - `connection`: executes statements.
 //! - `statement`: binds arguments and reads rows.
+//! - `checkpointer`: copies the write-ahead log into the file.
 //! - `reader`: the pool of reading connections.
 
+mod checkpointer;
 pub(crate) mod connection;
 mod reader;
 mod statement;
@@ -26,15 +28,18 @@ use tokio::{
     time::{self, Instant},
 };
 
-use self::connection::Connection;
+use self::{
+    checkpointer::Checkpointer,
+    connection::{Connection, Writer},
+};
 use super::{StoreError, schema::Schema, sql::session::Session, sqlite::reader::Readers};
 
 /// Timeout for locks held by a backup or another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of the writer.
 const WRITER_CACHE_KIB: i64 = 12 * 1024;
-/// Size of the write-ahead log, in pages, at which it is checkpointed. A page that many commits change is
-/// then written once.
+/// Size of the write-ahead log, in pages, at which a connection without a [`Checkpointer`] checkpoints it. A page that
+/// many commits change is then written once.
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// Size of the cache of prepared statements.
 const STATEMENT_CACHE_SIZE: usize = 128;
@@ -47,7 +52,7 @@ const URL_SCHEME: &str = "sqlite://";
 
 /// A SQLite database that only this process writes to.
 pub(super) struct Sqlite {
-    write_connection: Arc<Mutex<Raw>>,
+    write_connection: Arc<Mutex<Writer>>,
     readers: Arc<Readers>,
     /// Lock on the database, held while the store is open.
     _lock: File,
@@ -71,6 +76,8 @@ impl Sqlite {
         let mut writer = open_writer(&database_path)?;
         migrate(&mut writer)
             .with_context(|| format!("can't migrate {}", database_path.display()))?;
+        let checkpointer = Checkpointer::start(&writer, &database_path)?;
+        let writer = Writer::with_checkpointer(writer, checkpointer);
         Ok(Self {
             write_connection: Arc::new(Mutex::new(writer)),
             readers: Readers::of(database_path),
@@ -93,7 +100,7 @@ impl Sqlite {
     pub(super) fn close(self) {
         self.readers.close();
         if let Some(writer) = Arc::into_inner(self.write_connection)
-            && let Err((_, error)) = writer.into_inner().close()
+            && let Err(error) = writer.into_inner().close()
         {
             tracing::warn!(%error, "the database did not close cleanly; it recovers at the next start");
         }

@@ -29,7 +29,10 @@ use crate::store::{
         session::Session,
         statement::{Argument, Sql},
     },
-    sqlite,
+    sqlite::{
+        self,
+        connection::{Connection, Writer},
+    },
 };
 
 /// The sandbox's ledger and its writer; clones share them.
@@ -83,7 +86,7 @@ pub struct LedgerLocation(LedgerDatabase);
 #[derive(Clone)]
 enum LedgerDatabase {
     /// A single connection avoids lock conflicts.
-    Sqlite(Arc<Mutex<rusqlite::Connection>>),
+    Sqlite(Arc<Mutex<Writer>>),
     Postgres(Box<postgres::Pool>),
 }
 
@@ -105,9 +108,8 @@ impl LedgerLocation {
             .with_context(|| {
                 format!("can't open the sandbox's ledger {}", ledger_path.display())
             })?;
-        Ok(Self(LedgerDatabase::Sqlite(Arc::new(Mutex::new(
-            connection,
-        )))))
+        let writer = Arc::new(Mutex::new(Writer::new(connection)));
+        Ok(Self(LedgerDatabase::Sqlite(writer)))
     }
 
     /// Path of the ledger: `orders.sandbox.db` for `orders.db`.
@@ -152,9 +154,9 @@ fn add_address_digest(connection: &rusqlite::Connection) -> rusqlite::Result<()>
     Ok(())
 }
 
-async fn lock_session(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
-    let connection = Arc::clone(connection).lock_owned().await;
-    Session::Sqlite(sqlite::connection::Connection::Writing(connection))
+async fn lock_session(writer: &Arc<Mutex<Writer>>) -> Session {
+    let writer = Arc::clone(writer).lock_owned().await;
+    Session::Sqlite(Connection::Writing(writer))
 }
 
 /// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.

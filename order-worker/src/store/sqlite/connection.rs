@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    checkpointer::Checkpointer,
     reader::Reader,
     statement::{bind, parameter_indexes, query_rows},
 };
@@ -26,15 +27,57 @@ pub(crate) enum Connection {
     /// A dedicated connection that reads the whole database.
     Auditing(Box<Raw>),
     /// The exclusive writing connection. An open transaction is rolled back when dropped.
-    Writing(OwnedMutexGuard<Raw>),
+    Writing(OwnedMutexGuard<Writer>),
     Reading(Reader),
+}
+
+/// A writing connection.
+pub(crate) struct Writer {
+    connection: Raw,
+    /// `None`: SQLite checkpoints the log within commits.
+    checkpointer: Option<Checkpointer>,
+}
+
+impl Writer {
+    /// A connection whose commits checkpoint the log.
+    pub(crate) fn new(connection: Raw) -> Self {
+        Self {
+            connection,
+            checkpointer: None,
+        }
+    }
+
+    /// A connection whose log is checkpointed by `checkpointer`.
+    pub(super) fn with_checkpointer(connection: Raw, checkpointer: Checkpointer) -> Self {
+        Self {
+            connection,
+            checkpointer: Some(checkpointer),
+        }
+    }
+
+    /// Closes the connection, which checkpoints the log.
+    pub(super) fn close(self) -> rusqlite::Result<()> {
+        drop(self.checkpointer);
+        self.connection.close().map_err(|(_, error)| error)
+    }
+
+    fn use_connection<T>(
+        &self,
+        use_connection: impl FnOnce(&Raw) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let operation_result = use_connection(&self.connection);
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.after_commit(&self.connection);
+        }
+        operation_result
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Self::Writing(writer) = self
-            && !writer.is_autocommit()
-            && let Err(error) = run_blocking(|| writer.execute_batch("ROLLBACK"))
+            && !writer.connection.is_autocommit()
+            && let Err(error) = run_blocking(|| writer.connection.execute_batch("ROLLBACK"))
         {
             tracing::error!(%error, "a transaction could not be rolled back");
         }
@@ -102,7 +145,7 @@ impl Connection {
         let operation_result = match self {
             Self::Auditing(connection) => use_connection(connection),
             // The disk may block the thread.
-            Self::Writing(writer) => run_blocking(|| use_connection(writer)),
+            Self::Writing(writer) => run_blocking(|| writer.use_connection(use_connection)),
             Self::Reading(reader) => return reader.run_short(use_connection),
         };
         Ok(operation_result?)
