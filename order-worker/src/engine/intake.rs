@@ -1,6 +1,7 @@
 //! Collects batches: requests first, but results of steps must not fall behind too far.
 //!
-//! Under load, step results join requests in groups; between a few requests, they alternate with them.
+//! Under load, step results join requests in groups; between a few requests, they are decided in small groups at
+//! intervals, so that they share commits.
 //! Results that are overdue are treated like requests.
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 
 use super::{MAX_BATCH, submission::Submission};
 use crate::runtime::priority::{HIGH_LOAD, RequestActivity};
@@ -22,9 +26,10 @@ const REQUESTS_PER_STEP_RESULT: usize = 16;
 /// Under load, step results are decided in groups of this size, so that their follow-up steps and messages
 /// share batches.
 const STEP_RESULTS_PER_GROUP: usize = 64;
-/// Between a few requests, this many step results are decided as a batch of their own, and at most this many
-/// join the next requests.
-const STEP_RESULTS_BETWEEN_REQUESTS: usize = 4;
+/// Between a few requests, at most this many step results are decided at once, alone or with the next requests.
+const STEP_RESULTS_BETWEEN_REQUESTS: usize = 16;
+/// Between a few requests, time from one group of step results to the next: later ones share a batch, and so a commit.
+const STEP_RESULTS_INTERVAL: Duration = Duration::from_millis(5);
 /// Interval at which a waiting step result checks whether the load is over.
 const LOAD_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -43,6 +48,8 @@ pub(super) struct Intake {
     was_under_load: bool,
     /// Number of requests since the last step results.
     requests_since_steps: usize,
+    /// Time of the last step results.
+    last_steps_at: Instant,
 }
 
 impl Intake {
@@ -61,6 +68,7 @@ impl Intake {
             activity,
             was_under_load: false,
             requests_since_steps: 0,
+            last_steps_at: Instant::now(),
         }
     }
 
@@ -73,7 +81,9 @@ impl Intake {
                 return batch;
             }
             // Under load, step results only join requests.
-            let accepts_step_results = self.are_results_late || !self.is_under_load();
+            let accepts_step_results = self.are_results_late
+                || !self.activity.expects_requests()
+                || !self.was_under_load && !self.is_soon_after_step_results();
             tokio::select! {
                 Some(requests) = self.requests.recv() => self.queued_submissions.extend(requests),
                 Some(step_result) = self.step_results.recv(), if accepts_step_results => {
@@ -105,6 +115,7 @@ impl Intake {
         }
         let mut step_submissions = batch[request_count..].iter().peekable();
         if step_submissions.peek().is_some() {
+            self.last_steps_at = Instant::now();
             self.are_results_late =
                 step_submissions.any(|step_submission| step_submission.is_overdue_result);
         }
@@ -119,12 +130,14 @@ impl Intake {
         let (max_step_results, requests_since_steps) = match request_count {
             _ if self.are_results_late => (MAX_BATCH, 0),
             0 if self.is_under_load() => (0, self.requests_since_steps),
-            0 if self.activity.expects_requests() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
-            0 => (MAX_BATCH, 0),
-            few_requests if few_requests < HIGH_LOAD && self.requests_since_steps == 0 => {
-                (0, few_requests)
+            0 if !self.activity.expects_requests() => (MAX_BATCH, 0),
+            few_or_none if few_or_none < HIGH_LOAD => {
+                if self.is_soon_after_step_results() {
+                    (0, self.requests_since_steps + few_or_none)
+                } else {
+                    (STEP_RESULTS_BETWEEN_REQUESTS, 0)
+                }
             }
-            few_requests if few_requests < HIGH_LOAD => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
             many_requests => match self.requests_since_steps + many_requests {
                 requests_since
                     if requests_since < STEP_RESULTS_PER_GROUP * REQUESTS_PER_STEP_RESULT =>
@@ -136,6 +149,11 @@ impl Intake {
         };
         self.requests_since_steps = requests_since_steps;
         max_step_results
+    }
+
+    /// Whether the interval since the last step results is not over yet.
+    fn is_soon_after_step_results(&self) -> bool {
+        self.last_steps_at.elapsed() < STEP_RESULTS_INTERVAL
     }
 
     /// Whether there were many requests a moment ago.
@@ -194,40 +212,41 @@ mod tests {
         Submission::new(command, None, mpsc::unbounded_channel().0, 0)
     }
 
-    /// The number of step results in each of several batches with this many requests.
-    async fn step_results_per_batch(request_count: usize, batch_count: usize) -> Vec<usize> {
-        let (mut intake, request_sender, _steps) = new_intake(1_000);
-        let mut step_result_counts = Vec::new();
-        for _ in 0..batch_count {
-            intake
-                .waiting_count
-                .fetch_add(request_count, Ordering::Relaxed);
-            let submissions = (0..request_count).map(|_| test_submission()).collect();
-            assert!(request_sender.send(submissions).is_ok());
-            step_result_counts.push(intake.collect_batch().await.len() - request_count);
-        }
-        step_result_counts
+    /// The number of step results in the batch of this many requests.
+    async fn decide_requests(
+        intake: &mut Intake,
+        request_sender: &mpsc::UnboundedSender<Vec<Submission>>,
+        request_count: usize,
+    ) -> usize {
+        intake
+            .waiting_count
+            .fetch_add(request_count, Ordering::Relaxed);
+        let submissions = (0..request_count).map(|_| test_submission()).collect();
+        assert!(request_sender.send(submissions).is_ok());
+        intake.collect_batch().await.len() - request_count
     }
 
     #[tokio::test]
     async fn under_load_one_step_result_is_taken_per_sixteen_requests() {
-        let mut step_result_counts = step_results_per_batch(32, 100).await;
+        let (mut intake, request_sender, _steps) = new_intake(1_000);
+        let mut step_result_counts = Vec::new();
+        for _ in 0..100 {
+            step_result_counts.push(decide_requests(&mut intake, &request_sender, 32).await);
+        }
         step_result_counts.retain(|step_result_count| *step_result_count > 0);
         assert_eq!(step_result_counts, [STEP_RESULTS_PER_GROUP; 3]);
     }
 
     #[tokio::test]
-    async fn few_requests_alternate_with_batches_of_step_results() {
-        let step_result_counts = step_results_per_batch(3, 4).await;
-        assert_eq!(
-            step_result_counts,
-            [
-                0,
-                STEP_RESULTS_BETWEEN_REQUESTS,
-                0,
-                STEP_RESULTS_BETWEEN_REQUESTS
-            ]
-        );
+    async fn a_group_of_step_results_joins_few_requests_after_an_interval() {
+        let (mut intake, request_sender, _steps) = new_intake(1_000);
+        let mut step_result_counts = Vec::new();
+        let (now, hour) = (Instant::now(), Duration::from_hours(1));
+        for last_steps_at in [now + hour, now - STEP_RESULTS_INTERVAL, now + hour] {
+            intake.last_steps_at = last_steps_at;
+            step_result_counts.push(decide_requests(&mut intake, &request_sender, 3).await);
+        }
+        assert_eq!(step_result_counts, [0, STEP_RESULTS_BETWEEN_REQUESTS, 0]);
     }
 
     #[tokio::test]

@@ -18,6 +18,9 @@ use tokio::{sync::Notify, task};
 /// would idle in between; with more, each message would carry fewer requests, and the broker's cost is per
 /// message.
 const MAX_MESSAGES_IN_FLIGHT: usize = 2;
+/// While fewer requests than this are in flight, another message may be sent: with few requests, the broker has time
+/// for small messages, and a request that waits for a permit only waits.
+const FEW_REQUESTS_IN_FLIGHT: usize = 8;
 /// Maximum number of requests per message: the size of the worker's largest batch.
 const MAX_BATCH_REQUESTS: usize = 256;
 /// A message of at least this many bytes accepts no more requests.
@@ -38,6 +41,7 @@ pub(super) struct BatchQueue<T> {
 
 struct BatchQueueState<T> {
     messages_in_flight: usize,
+    requests_in_flight: usize,
     queued_items: VecDeque<T>,
 }
 
@@ -45,6 +49,7 @@ struct BatchQueueState<T> {
 /// have ended, or after `PERMIT_TIMEOUT` of [`super::sending`].
 pub(super) struct Permit<T> {
     queue: Arc<BatchQueue<T>>,
+    request_count: usize,
     is_released: AtomicBool,
 }
 
@@ -52,6 +57,7 @@ impl<T: ByteSize> BatchQueue<T> {
     pub(super) fn new() -> Arc<Self> {
         let state = BatchQueueState {
             messages_in_flight: 0,
+            requests_in_flight: 0,
             queued_items: VecDeque::new(),
         };
         Arc::new(Self {
@@ -64,7 +70,7 @@ impl<T: ByteSize> BatchQueue<T> {
     pub(super) fn push(&self, item: T) {
         let mut state = self.state();
         state.queued_items.push_back(item);
-        if state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT {
+        if state.may_send() {
             self.ready_notify.notify_one();
         }
     }
@@ -80,7 +86,8 @@ impl<T: ByteSize> BatchQueue<T> {
                 if can_send_more {
                     self.ready_notify.notify_one();
                 }
-                return (batch, self.permit());
+                let permit = self.permit(batch.len());
+                return (batch, permit);
             }
         }
     }
@@ -89,10 +96,9 @@ impl<T: ByteSize> BatchQueue<T> {
     /// free or no item is queued.
     fn take_batch(&self) -> Option<(Vec<T>, bool)> {
         let mut state = self.state();
-        if state.messages_in_flight == MAX_MESSAGES_IN_FLIGHT || state.queued_items.is_empty() {
+        if !state.may_send() || state.queued_items.is_empty() {
             return None;
         }
-        state.messages_in_flight += 1;
         let mut batch_bytes = 0;
         let is_within_limits = |item: &T| {
             let is_within_limits = batch_bytes < MAX_BATCH_BYTES;
@@ -105,20 +111,29 @@ impl<T: ByteSize> BatchQueue<T> {
             .take_while(|is_within_limits| *is_within_limits)
             .count();
         let batch = state.queued_items.drain(..batch_length).collect();
-        let can_send_more =
-            state.messages_in_flight < MAX_MESSAGES_IN_FLIGHT && !state.queued_items.is_empty();
+        state.messages_in_flight += 1;
+        state.requests_in_flight += batch_length;
+        let can_send_more = state.may_send() && !state.queued_items.is_empty();
         Some((batch, can_send_more))
     }
 
-    fn permit(self: &Arc<Self>) -> Arc<Permit<T>> {
+    fn permit(self: &Arc<Self>, request_count: usize) -> Arc<Permit<T>> {
         Arc::new(Permit {
             queue: Arc::clone(self),
+            request_count,
             is_released: AtomicBool::new(false),
         })
     }
 
     fn state(&self) -> MutexGuard<'_, BatchQueueState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> BatchQueueState<T> {
+    fn may_send(&self) -> bool {
+        self.messages_in_flight < MAX_MESSAGES_IN_FLIGHT
+            || self.requests_in_flight < FEW_REQUESTS_IN_FLIGHT
     }
 }
 
@@ -134,6 +149,7 @@ impl<T> Permit<T> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         state.messages_in_flight -= 1;
+        state.requests_in_flight -= self.request_count;
         if !state.queued_items.is_empty() {
             self.queue.ready_notify.notify_one();
         }
@@ -162,7 +178,8 @@ mod tests {
     async fn concurrent_requests_are_batched_and_messages_in_flight_limited() {
         let queue = BatchQueue::new();
         let mut permits = Vec::new();
-        for count in 1..=MAX_MESSAGES_IN_FLIGHT {
+        for message_number in 1..=MAX_MESSAGES_IN_FLIGHT {
+            let count = FEW_REQUESTS_IN_FLIGHT + message_number;
             for _ in 0..count {
                 queue.push(Item(1));
             }
@@ -182,6 +199,20 @@ mod tests {
         assert_eq!(batch.len(), MAX_BATCH_REQUESTS);
         assert!(queue.take_batch().is_none());
         drop(permits);
+        assert_eq!(queue.next().await.0.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn few_requests_do_not_wait_for_each_other() {
+        let queue = BatchQueue::new();
+        let mut permits = Vec::new();
+        for _ in 0..FEW_REQUESTS_IN_FLIGHT {
+            queue.push(Item(1));
+            permits.push(queue.next().await.1);
+        }
+        queue.push(Item(1));
+        assert!(queue.take_batch().is_none());
+        permits.pop();
         assert_eq!(queue.next().await.0.len(), 1);
     }
 
