@@ -22,7 +22,7 @@ use serde_json::json;
 use shared::outcome::{Code, Failure};
 
 /// Number of tracked credentials above which inactive ones are removed.
-const MAX_TRACKED_CREDENTIALS: usize = 10_000;
+const CREDENTIALS_BEFORE_CLEANUP: usize = 10_000;
 
 type Limiter =
     RateLimiter<Arc<str>, DashMapStateStore<Arc<str>>, DefaultClock, StateInformationMiddleware>;
@@ -83,7 +83,7 @@ impl RateLimit {
             clock,
             per_second,
         } = &*self.0;
-        if limiter.len() > MAX_TRACKED_CREDENTIALS {
+        if limiter.len() > CREDENTIALS_BEFORE_CLEANUP {
             limiter.retain_recent();
         }
         let (remaining_requests, count_result) = match limiter.check_key(credential_id) {

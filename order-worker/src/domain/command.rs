@@ -81,7 +81,7 @@ pub enum Command {
     },
 }
 
-/// A change requested by a caller.
+/// The change that a caller requests; a part of [`Command::Request`].
 #[derive(Debug, Clone)]
 pub enum Action {
     /// Creates an order.
@@ -403,7 +403,7 @@ pub enum StepResult {
         /// nothing.
         amount: i64,
         /// Requested total amount in minor units.
-        requested_amount: i64,
+        requested_total: i64,
         /// Whether it was requested as the last capture, because no item remained to be shipped.
         is_last_capture: bool,
     },

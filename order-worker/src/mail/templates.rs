@@ -202,9 +202,9 @@ fn has_extension(template_name: &str, extension: &str) -> bool {
 
 /// Filter `amount | money(currency, group=",", decimal=".")`: `1,234.50 EUR`.
 fn format_money(amount: i64, currency_code: &str, options: Kwargs) -> Result<String, Error> {
-    let currency: Currency = currency_code
-        .parse()
-        .map_err(|error_text: String| Error::new(ErrorKind::InvalidOperation, error_text))?;
+    let currency: Currency = currency_code.parse().map_err(|currency_error: String| {
+        Error::new(ErrorKind::InvalidOperation, currency_error)
+    })?;
     let group_separator: Option<&str> = options.get("group")?;
     let decimal_separator: Option<&str> = options.get("decimal")?;
     options.assert_all_used()?;

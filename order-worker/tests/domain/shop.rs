@@ -448,13 +448,13 @@ impl Shop {
                 }
             }
             Step::CapturePayment => {
-                let requested_amount = order.total_to_capture();
+                let requested_total = order.total_to_capture();
                 assert!(
-                    requested_amount <= due_amounts.total_to_capture.max(order.payment.captured),
-                    "{requested_amount}: {due_amounts:?}"
+                    requested_total <= due_amounts.total_to_capture.max(order.payment.captured),
+                    "{requested_total}: {due_amounts:?}"
                 );
                 if payment.is_voided
-                    || (payment.is_closed_for_captures && requested_amount > payment.captured)
+                    || (payment.is_closed_for_captures && requested_total > payment.captured)
                 {
                     return StepResult::PaymentState(payment_state(order, payment));
                 }
@@ -463,13 +463,13 @@ impl Shop {
                     "capture without an authorization"
                 );
                 let is_last_capture = order.has_nothing_to_ship();
-                if self.captures_in_parts || is_last_capture || requested_amount == payment.amount {
-                    payment.captured = payment.captured.max(requested_amount);
+                if self.captures_in_parts || is_last_capture || requested_total == payment.amount {
+                    payment.captured = payment.captured.max(requested_total);
                     payment.is_closed_for_captures |= is_last_capture && payment.captured > 0;
                 }
                 StepResult::Captured {
                     amount: payment.captured,
-                    requested_amount,
+                    requested_total,
                     is_last_capture,
                 }
             }

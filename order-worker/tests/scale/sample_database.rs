@@ -246,7 +246,7 @@ impl SampleDatabase {
                 Step::CapturePayment,
                 StepResult::Captured {
                     amount: 1000,
-                    requested_amount: 1000,
+                    requested_total: 1000,
                     is_last_capture: true,
                 },
             )

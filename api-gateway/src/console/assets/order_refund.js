@@ -23,10 +23,10 @@ export function refundDialog(page, sku) {
     const items = lines.map(({ sku, name }) => ({ sku, quantity: units[name] ?? 0 })).filter(({ quantity }) => quantity > 0);
     if (mode === "all") return { reason };
     if (mode === "amount") {
-      if (amount === undefined) throw { title: t("Nothing was changed"), message: t("Enter the amount to refund.") };
+      if (amount === undefined) throw { title: t("Nothing was refunded"), message: t("Enter the amount to refund.") };
       return { amount, reason };
     }
-    if (!items.length && !shipping) throw { title: t("Nothing was changed"), message: t("Enter the units to refund.") };
+    if (!items.length && !shipping) throw { title: t("Nothing was refunded"), message: t("Enter the units to refund.") };
     return { items: items.length ? items : undefined, shipping: shipping || undefined, reason };
   };
 

@@ -83,7 +83,7 @@ export async function open(root, { parameters }) {
         [t("System"), ({ kind }) => PARTNERS[kind]?.[0] ?? name(kind)],
         [t("Connected to"), ({ kind, name: known }) => (known ? connection(kind, known) : h("span", { class: "soft" }, t("not configured")))],
         [t("State"), state],
-        [t("Last success"), ({ last_success_at: at }) => relative(at)],
+        [t("Last successful call"), ({ last_success_at: at }) => relative(at)],
         [t("Last failure"), ({ last_failure_at: at, last_error: error }) => [relative(at), error && h("div", { class: "help", lang: "en" }, error)]],
       ], all)),
     ];

@@ -108,7 +108,7 @@ fn apply_result(
             Step::CapturePayment,
             StepResult::Captured {
                 amount,
-                requested_amount,
+                requested_total,
                 is_last_capture,
             },
         ) => {
@@ -116,7 +116,7 @@ fn apply_result(
                 draft,
                 row,
                 *amount,
-                *requested_amount,
+                *requested_total,
                 *is_last_capture,
                 rules,
             )?;

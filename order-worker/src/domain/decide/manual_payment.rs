@@ -16,7 +16,7 @@ use shared::{
 use super::{
     Rules,
     fulfillment::start_fulfillment,
-    refunds::{refund_all, requested_amount, schedule_refund},
+    refunds::{refund_all, requested_refund_amount, schedule_refund},
     undeleted_order,
 };
 use crate::domain::{
@@ -151,7 +151,7 @@ pub(super) fn record_refund(
             } else {
                 "/shipping"
             };
-            let amount = requested_amount(order, request, rules)?;
+            let amount = requested_refund_amount(order, request, rules)?;
             (pointer, amount, order.refundable_amount())
         }
         None if outstanding_refund > 0 => ("/amount", outstanding_refund, refundable_amount),

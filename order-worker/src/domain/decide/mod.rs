@@ -448,7 +448,8 @@ fn undeleted_order<'a>(
     })
 }
 
-/// Whether the change is requested by the customer rather than by the shop.
+/// Whether the change counts as requested by the customer: storefronts send the requests of customers, operators and
+/// admins those of the shop.
 fn is_customer_request(caller: &Caller) -> bool {
     match caller.role {
         Role::Storefront => true,

@@ -140,13 +140,13 @@ pub(super) fn on_declined(
     )
 }
 
-/// The provider captured `captured_total` of `requested_amount`, both including earlier captures.
+/// The provider captured `captured_total` of `requested_total`, both including earlier captures.
 /// `is_last_capture` says whether no item remained to be shipped when it was requested.
 pub(super) fn on_captured(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     captured_total: i64,
-    requested_amount: i64,
+    requested_total: i64,
     is_last_capture: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
@@ -159,7 +159,7 @@ pub(super) fn on_captured(
     refund_captured_excess(draft, captured_before, refund_due_before)?;
     let was_last_capture_missed =
         !is_last_capture && draft.order.has_nothing_to_ship() && draft.order.total > 0;
-    if draft.order.total_to_capture() > requested_amount || was_last_capture_missed {
+    if draft.order.total_to_capture() > requested_total || was_last_capture_missed {
         // More was shipped meanwhile; or the rest was cancelled: a provider that captures only once captures
         // now, any other releases the rest of the authorization.
         draft.schedule(Step::CapturePayment);

@@ -9,7 +9,9 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, manual_payment::record_refund, refunds::requested_amount, undeleted_order};
+use super::{
+    Rules, manual_payment::record_refund, refunds::requested_refund_amount, undeleted_order,
+};
 use crate::domain::{
     decision::{Decision, OrderDraft},
     decision_context::DecisionContext,
@@ -65,8 +67,10 @@ pub(super) fn refund_order(
     let (pointer, amount) = match request.amount {
         Some(amount) => ("/amount", amount),
         None if request.items.is_none() && !request.shipping => ("/amount", refundable_amount),
-        None if request.items.is_none() => ("/shipping", requested_amount(order, request, rules)?),
-        None => ("/items", requested_amount(order, request, rules)?),
+        None if request.items.is_none() => {
+            ("/shipping", requested_refund_amount(order, request, rules)?)
+        }
+        None => ("/items", requested_refund_amount(order, request, rules)?),
     };
     if amount > refundable_amount {
         return Err(Failure::violation(

@@ -14,7 +14,7 @@ use super::Rules;
 use crate::domain::{decision::OrderDraft, order::Order, step::Step};
 
 /// Share of the order's total of the requested units and of the shipping charge, in minor units.
-pub(super) fn requested_amount(
+pub(super) fn requested_refund_amount(
     order: &Order,
     request: &RefundOrder,
     rules: &Rules,

@@ -266,7 +266,7 @@ impl Ledger {
         }
         Ok(StepResult::Captured {
             amount: payment.captured,
-            requested_amount: capture_total,
+            requested_total: capture_total,
             is_last_capture,
         })
     }

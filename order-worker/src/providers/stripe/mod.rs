@@ -142,7 +142,7 @@ impl Stripe {
     ) -> Result<StepResult, ProviderError> {
         let captured_result = |amount| StepResult::Captured {
             amount,
-            requested_amount: capture_total,
+            requested_total: capture_total,
             is_last_capture,
         };
         let Some(intent_id) = intent_id(payment)? else {

@@ -63,7 +63,7 @@ impl StatementConnection<'_> {
 
 /// Timeout of a statement on the client side. The server's `statement_timeout` is shorter; this one covers a
 /// silent server or network.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
+const CLIENT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
 /// Timeout of a statement that reads the whole database, as in `order-worker verify` and `order-worker export`.
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
@@ -141,7 +141,7 @@ impl PostgresSession {
     /// Runs statements without arguments and results.
     pub(in crate::store) async fn execute_batch(&mut self, sql: SqlStr) -> Result<(), StoreError> {
         let execute_future = self.connection()?.execute(sqlx::raw_sql(sql));
-        let execute_result = time::timeout(STATEMENT_TIMEOUT, execute_future).await;
+        let execute_result = time::timeout(CLIENT_STATEMENT_TIMEOUT, execute_future).await;
         self.result_or_close(execute_result)?;
         Ok(())
     }
@@ -151,7 +151,7 @@ impl PostgresSession {
         let SessionConnection::Transaction(transaction) = self.session_connection else {
             return Ok(());
         };
-        let commit_result = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
+        let commit_result = time::timeout(CLIENT_STATEMENT_TIMEOUT, transaction.commit()).await;
         Ok(commit_result.map_err(|_| closed_error("the database did not answer"))??)
     }
 
@@ -196,7 +196,7 @@ impl PostgresSession {
             SessionConnection::Own(_)
             | SessionConnection::Pooled(_)
             | SessionConnection::Transaction(_)
-            | SessionConnection::Closed => STATEMENT_TIMEOUT,
+            | SessionConnection::Closed => CLIENT_STATEMENT_TIMEOUT,
         }
     }
 
