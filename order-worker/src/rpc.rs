@@ -34,8 +34,8 @@ use shared::{
         connection::Broker,
         consumer::requeue_all,
         message::Incoming,
-        migration::RequestPause,
         publisher::Replier,
+        request_pause::RequestPause,
         rpc_server::{
             BatchEntry, EntryReply, REPLY_MESSAGE_BYTES, RequestMessage, RpcRequest,
             receive_requests,

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use shared::{
     amqp::{
         connection::Broker,
-        migration::RequestPause,
         publisher::{self, Publisher, Replier},
+        request_pause::RequestPause,
         topology::{REQUEST_QUEUE, RequestQueueType, STEP_QUEUE},
     },
     metrics::Metrics,

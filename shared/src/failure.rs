@@ -9,6 +9,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Member of the details when a request arrived after its deadline: how late, in milliseconds.
+pub(crate) const LATE_BY_MS: &str = "late_by_ms";
+
 /// An error that is reported to the caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]

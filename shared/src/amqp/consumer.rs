@@ -16,9 +16,10 @@ use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    channel_operation::unless_closed,
     connection::{Broker, Operation},
     message::{Incoming, short_string},
-    migration::RequestPause,
+    request_pause::RequestPause,
     topology::queue_counts,
 };
 
@@ -42,9 +43,6 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// In single-message mode, time without a message after which the consumer checks whether the queue is empty.
 const IDLE_CHECK_DELAY: Duration = Duration::from_secs(1);
-
-/// Interval at which a channel's state is polled while a call is pending.
-const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Maximum number of messages removed while searching for the undecodable message: as many as can be
 /// delivered together with it.
@@ -238,24 +236,6 @@ async fn discard_undecodable(
 /// Whether the connection ended because of data that lapin can't decode.
 fn is_undecodable(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ParsingError(_))
-}
-
-/// The result of `channel_operation`, or `None` when the channel closes: lapin never completes an operation whose
-/// reply it can't decode. Any other loss of the connection is an error of the operation.
-pub(super) async fn unless_closed<T>(
-    channel: &Channel,
-    channel_operation: impl Future<Output = T>,
-) -> Option<T> {
-    let channel_closed = async {
-        while channel.status().connected() {
-            time::sleep(CHECK_INTERVAL).await;
-        }
-    };
-    tokio::select! {
-        biased;
-        result = channel_operation => Some(result),
-        () = channel_closed => None,
-    }
 }
 
 /// Consumes until the channel closes or `stop` is cancelled.

@@ -1,7 +1,7 @@
 //! Replaces the request queue by one of the other type, without losing a request.
 //!
 //! A queue's type can't be changed, and deleting a queue drops its messages. [`migrate_request_queue`] therefore
-//! 1. declares the migration queue, and asks every worker to pause ([`RequestPause`]): without a consumer, gateways
+//! 1. declares the migration queue, and asks every worker to pause ([`super::request_pause`]): without a consumer, gateways
 //!    hold back their requests ([`super::rpc_client`]),
 //! 2. moves the remaining requests to the migration queue, until no more arrive,
 //! 3. deletes the empty request queue and declares it with the other type,
@@ -11,13 +11,7 @@
 //! continue by themselves, and another run finishes the work. A request that was moved twice is executed once
 //! ([`super::rpc_server::MessageIdentity`]).
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use lapin::{
@@ -30,14 +24,11 @@ use lapin::{
     uri::AMQPUri,
 };
 use serde_json::json;
-use tokio::{
-    sync::Notify,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 
 use super::{
+    channel_operation::unless_closed,
     connection::Broker,
-    consumer::unless_closed,
     message::short_string,
     rpc_client::{CallOptions, RpcClient},
     topology::{
@@ -67,67 +58,12 @@ const QUIET_TIME: Duration = Duration::from_millis(500);
 /// Time after which the queue is deleted although requests keep arriving, from clients that send them without a
 /// worker.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(5);
-/// Maximum duration of a worker's pause, in case the command is killed.
-const MAX_PAUSE: Duration = Duration::from_secs(20);
 /// Interval between checks of a queue.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum number of attempts to replace the queue, while workers or clients use it.
 const MAX_ATTEMPTS: u32 = 5;
 /// Number of messages that are moved together.
 const MESSAGES_MOVED_TOGETHER: usize = 100;
-
-/// A signal that pauses a worker's consumer of requests while the request queue is replaced.
-#[derive(Clone, Default)]
-pub struct RequestPause(Arc<PauseState>);
-
-#[derive(Default)]
-struct PauseState {
-    start_signal: Notify,
-    is_paused: AtomicBool,
-}
-
-impl RequestPause {
-    /// Pauses the consumer.
-    pub fn start_pause(&self) {
-        self.0.is_paused.store(true, Ordering::Release);
-        self.0.start_signal.notify_one();
-    }
-
-    /// Whether the consumer is paused. Requests that wait for something then end early: a quorum queue counts a
-    /// consumer until its last message is acknowledged.
-    pub fn is_paused(&self) -> bool {
-        self.0.is_paused.load(Ordering::Acquire)
-    }
-
-    /// Waits until [`Self::start_pause`] is called.
-    pub(super) async fn wait_until_started(&self) {
-        self.0.start_signal.notified().await;
-    }
-
-    /// Waits until the migration queue is gone, and for [`MAX_PAUSE`] at most; ends the pause.
-    pub(super) async fn wait_until_over(&self, broker: &Broker) {
-        tracing::info!("answering no requests while the request queue is replaced");
-        let deadline = Instant::now() + MAX_PAUSE;
-        let mut channel_slot = None;
-        while Instant::now() < deadline {
-            let channel = match channel_slot.take() {
-                Some(channel) => Ok(channel),
-                None => broker.try_channel().await,
-            };
-            if let Ok(channel) = channel {
-                match queue_counts(&channel, MIGRATION_QUEUE).await {
-                    Ok(_) => channel_slot = Some(channel),
-                    Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => break,
-                    Err(_) => {}
-                }
-            }
-            time::sleep(CHECK_INTERVAL).await;
-        }
-        tracing::info!("answering requests again");
-        self.0.is_paused.store(false, Ordering::Release);
-        broker.request_redeclaration();
-    }
-}
 
 /// The result of [`migrate_request_queue`].
 #[derive(Debug)]

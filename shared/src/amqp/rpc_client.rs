@@ -39,10 +39,11 @@ use self::{
 };
 use super::{
     channel_lock::ChannelLock, clock::WorkerClocks, connection::Broker, message::unix_now,
-    rpc_server::LATE_BY_MS, topology::REQUEST_QUEUE,
+    topology::REQUEST_QUEUE,
 };
 use crate::{
     etag::IfMatch,
+    failure::LATE_BY_MS,
     outcome::{Code, Failure, RpcReply},
     request::{Caller, Request},
     trace,

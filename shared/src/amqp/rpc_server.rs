@@ -11,7 +11,6 @@ use std::{borrow::Cow, time::Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::reading::LATE_BY_MS;
 pub use self::reading::caller;
 use self::reading::{batch_entries, single_entry};
 use super::{
@@ -20,8 +19,8 @@ use super::{
     connection::{Broker, BrokerUnavailable},
     consumer, header,
     message::{Headers, Incoming, OutgoingMessage, Receipt},
-    migration::RequestPause,
     publisher::Replier,
+    request_pause::RequestPause,
     topology::REQUEST_QUEUE,
 };
 use crate::{

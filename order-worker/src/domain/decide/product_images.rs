@@ -10,9 +10,7 @@ use shared::{
     event::{EventData, Origin},
     id::ImageId,
     outcome::Failure,
-    product::{
-        AddImage, MAX_PHOTOS, ProductImage, RemoveImage, ReorderImages, id_of_media_url, media_url,
-    },
+    product::{AddImage, MAX_PHOTOS, ProductImage, RemoveImage, ReorderImages},
     request::Caller,
 };
 
@@ -101,32 +99,6 @@ pub(super) fn reorder_images(
         });
     }
     Ok(with_images(product, ordered_images, origin, context))
-}
-
-/// The URLs on other servers among `image_urls`. Paths of the product's own photos are left out: clients send
-/// back the list that they read.
-///
-/// # Errors
-/// `INVALID_REQUEST` when a path refers to a photo that is not among `images`.
-pub(super) fn external_urls(
-    image_urls: &[String],
-    images: &[ProductImage],
-) -> Result<Vec<String>, Failure> {
-    let mut external_urls = Vec::with_capacity(image_urls.len());
-    for (index, url) in image_urls.iter().enumerate() {
-        match id_of_media_url(url) {
-            None => external_urls.push(url.clone()),
-            Some(id) if images.iter().any(|image| image.id == id) => {}
-            Some(id) => {
-                let detail = format!(
-                    "{} is not a photo of this product; photos are added with POST …/images",
-                    media_url(id)
-                );
-                return Err(Failure::violation(format!("/image_urls/{index}"), detail));
-            }
-        }
-    }
-    Ok(external_urls)
 }
 
 fn with_images(

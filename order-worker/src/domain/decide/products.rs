@@ -7,11 +7,14 @@ use shared::{
     event::{EventData, Origin},
     id::{Sku, Warehouse},
     outcome::Failure,
-    product::{AdjustStock, MAX_ON_HAND, NewProduct, RemoveStock, SetStock, UpdateProduct},
+    product::{
+        AdjustStock, MAX_ON_HAND, NewProduct, ProductImage, RemoveStock, SetStock, UpdateProduct,
+        id_of_media_url, media_url,
+    },
     request::Caller,
 };
 
-use super::{low_stock, product_images::external_urls};
+use super::low_stock;
 use crate::domain::{
     command::ResourceRef,
     decision::{Changes, Decision, new_event},
@@ -322,6 +325,29 @@ fn set_stock_level(
         .into_iter()
         .flatten();
     Ok(with_events(product, origin, events_data, context))
+}
+
+/// The URLs on other servers among `image_urls`. Paths of the product's own photos are left out: clients send
+/// back the list that they read.
+///
+/// # Errors
+/// `INVALID_REQUEST` when a path refers to a photo that is not among `images`.
+fn external_urls(image_urls: &[String], images: &[ProductImage]) -> Result<Vec<String>, Failure> {
+    let mut external_urls = Vec::with_capacity(image_urls.len());
+    for (index, url) in image_urls.iter().enumerate() {
+        match id_of_media_url(url) {
+            None => external_urls.push(url.clone()),
+            Some(id) if images.iter().any(|image| image.id == id) => {}
+            Some(id) => {
+                let detail = format!(
+                    "{} is not a photo of this product; photos are added with POST …/images",
+                    media_url(id)
+                );
+                return Err(Failure::violation(format!("/image_urls/{index}"), detail));
+            }
+        }
+    }
+    Ok(external_urls)
 }
 
 pub(super) fn active_product<'a>(

@@ -22,6 +22,7 @@ use crate::{
     },
     body,
     etag::IfMatch,
+    failure::LATE_BY_MS,
     id::Storefront,
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
@@ -29,9 +30,6 @@ use crate::{
 
 /// Maximum length of a header value in characters.
 const MAX_HEADER_CHARS: usize = 200;
-
-/// Member of the failure's details when a request arrived after its deadline: how late, in milliseconds.
-pub(in crate::amqp) const LATE_BY_MS: &str = "late_by_ms";
 
 /// Maximum time until a deadline; later deadlines are shortened.
 const MAX_DEADLINE: Duration = Duration::from_hours(24);
