@@ -660,7 +660,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         3 => (1..4_u32).prop_map(RandomAction::Ship),
         3 => (0..6_usize).prop_map(RandomAction::ShipperWebhook),
         1 => Just(RandomAction::Expire),
-        4 => (0..4_usize, any::<bool>()).prop_map(|(step_index, stays_in_flight)| RandomAction::ExecuteStep(step_index, stays_in_flight)),
+        4 => (0..4_usize, any::<bool>()).prop_map(|(step_index, is_delivered_twice)| RandomAction::ExecuteStep(step_index, is_delivered_twice)),
         1 => Just(RandomAction::DiscardDeadSteps),
         1 => Just(RandomAction::RedriveDeadSteps),
         1 => Just(RandomAction::ForgetTransactions),
@@ -700,12 +700,14 @@ proptest! {
                 }
                 RandomAction::ShipperWebhook(update_index) => drop(shop.apply_webhook(id, ShipmentUpdate::ALL[update_index])),
                 RandomAction::Expire => shop.expire_reservation(id),
-                RandomAction::ExecuteStep(step_index, stays_in_flight) => {
+                RandomAction::ExecuteStep(step_index, is_delivered_twice) => {
                     let due_steps = shop.due_steps();
                     if let Some(key) = due_steps.get(step_index) {
                         shop.execute_step(key, ProviderMode::Responds);
-                        shop.deliver_result(0, stays_in_flight);
-                        shop.step_results.clear();
+                        shop.deliver_result(0, is_delivered_twice);
+                        if is_delivered_twice {
+                            shop.deliver_result(0, false);
+                        }
                     }
                 }
                 RandomAction::DiscardDeadSteps => shop.discard_dead_steps(),
