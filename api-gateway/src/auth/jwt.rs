@@ -365,7 +365,9 @@ fn identity_of_claims(claims: Claims) -> Result<Identity, Failure> {
         validity: Validity::until(
             Duration::try_from_secs_f64(claims.exp + f64::from(LEEWAY_SECONDS))
                 .ok()
-                .and_then(|expiry| SystemTime::UNIX_EPOCH.checked_add(expiry)),
+                .and_then(|expiry_since_epoch| {
+                    SystemTime::UNIX_EPOCH.checked_add(expiry_since_epoch)
+                }),
         ),
     })
 }

@@ -36,8 +36,8 @@ fn migration_command(system: &System, queue_type: &str) -> Command {
 /// Runs the migration, which must succeed, and returns its output.
 async fn migrate(system: &System, queue_type: &str) -> String {
     let mut command = migration_command(system, queue_type);
-    let migration_output = tokio::task::spawn_blocking(move || command.output());
-    let migration_output = migration_output.await.unwrap().unwrap();
+    let migration_task = tokio::task::spawn_blocking(move || command.output());
+    let migration_output = migration_task.await.unwrap().unwrap();
     let error_text = String::from_utf8_lossy(&migration_output.stderr);
     assert!(migration_output.status.success(), "{error_text}");
     String::from_utf8(migration_output.stdout).unwrap()

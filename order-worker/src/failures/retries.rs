@@ -91,6 +91,6 @@ fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
 }
 
 fn store_failure(error: StoreError) -> Failure {
-    tracing::error!(%error, "the list of steps to retry could not be read");
+    tracing::error!(%error, "the list of steps that wait for a retry could not be read");
     error.failure()
 }

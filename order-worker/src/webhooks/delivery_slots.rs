@@ -118,7 +118,8 @@ pub(super) struct SlotAllocation {
     pub(super) excluded_endpoints: Vec<EndpointId>,
     /// Endpoints that are served after the others, since they have attempts in progress.
     pub(super) occupied_endpoints: Vec<EndpointId>,
-    /// Additional slots for trusted endpoints.
+    /// Number of the free slots that trusted endpoints may use beyond their regular limit; the others are kept for
+    /// endpoints that are not trusted.
     pub(super) trusted_free_slots: usize,
     /// Maximum number of these for a single endpoint.
     pub(super) slots_per_trusted_endpoint: usize,

@@ -494,7 +494,7 @@ export default {
   "Reason for the discount": "Grund des Rabatts",
   "Receive and refund": "Eingang erfassen und erstatten",
   "Receive items": "Eingang erfassen",
-  "Received": "Eingegangen",
+  "Received in total": "Insgesamt eingegangen",
   "Received items": "Eingegangene Artikel",
   "Received on": "Eingegangen am",
   "Received units": "Eingegangene Stück",

@@ -55,7 +55,7 @@ export function paymentCard({ order, history }) {
       method && !isManual(order) && row(t("Payment method"), h("span", { class: "mono" }, method)),
       payment.reference && row(t("Payment ID at the provider"), h("span", { class: "mono" }, payment.reference)),
       !isManual(order) && row(t("Authorized"), amount(payment.authorized)),
-      row(isManual(order) ? t("Received") : t("Captured"), amount(payment.captured)),
+      row(isManual(order) ? t("Received in total") : t("Captured"), amount(payment.captured)),
       row(t("Refunded"), amount(payment.refunded))),
     order.transactions.length > 0 && table(t("Transactions"), [
       [t("Type"), (transaction) => name(transaction.kind)],
