@@ -3,14 +3,14 @@
 //!
 //! SQLite would checkpoint within a commit, which then takes tens of milliseconds. The log only starts again from its
 //! beginning when all of its pages are copied, so the writer copies the few pages itself that were written during
-//! a checkpoint. If the thread fails or falls behind, the writer copies all of them.
+//! a checkpoint. If the thread falls behind, the writer waits for it.
 
 use std::{
     cell::Cell,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{self, SyncSender},
+        mpsc::{self, SyncSender, TrySendError},
     },
     thread::{self, JoinHandle},
 };
@@ -19,8 +19,11 @@ use rusqlite::Connection as Raw;
 
 /// Number of pages to copy from which on a checkpoint begins. A page that many commits change is copied once.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// Number of pages to copy, 64 MiB, at which the writer waits for the thread.
-const MAX_REMAINING_PAGES: i64 = 16_000;
+/// Number of pages, 64 MiB, to copy at which the writer waits for the thread, and size of the log from which on
+/// the writer keeps it copied, so that it starts again as soon as no reader needs it.
+const MAX_PAGES: i64 = 16_000;
+/// Number of pages to copy at which the writer copies them in a log of that size.
+const PAGES_OF_LARGE_LOG: i64 = 100;
 const CHECKPOINT_SQL: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 
 thread_local! {
@@ -40,10 +43,14 @@ pub(super) struct Checkpointer {
 #[derive(Debug, Default)]
 struct CheckpointState {
     is_running: bool,
+    /// Size of the log, in pages, after the last commit.
+    log_pages: i64,
     /// Number of pages, from the beginning of the log, that are copied.
     copied_pages: i64,
     /// Whether the thread has ended a checkpoint whose rest the writer copies.
     has_rest: bool,
+    /// After a failed checkpoint, the size of the log at which the next one begins.
+    next_attempt_pages: i64,
 }
 
 /// The checkpoint that is due after a commit.
@@ -97,17 +104,25 @@ impl Checkpointer {
         match due_checkpoint {
             DueCheckpoint::Nothing => {}
             DueCheckpoint::OnThread => {
-                // A thread that has ended checkpoints nothing: the writer does it, once the log is large.
-                if let Some(start_sender) = &self.start_sender {
-                    let _ = start_sender.try_send(());
+                let start_result = self
+                    .start_sender
+                    .as_ref()
+                    .map(|start_sender| start_sender.try_send(()));
+                if let Some(Err(TrySendError::Disconnected(()))) = start_result {
+                    tracing::error!(
+                        "the thread for checkpoints of the database has ended; commits make them"
+                    );
+                    self.checkpoint_by_writer(writer);
                 }
             }
-            DueCheckpoint::ByWriter => {
-                let _running = lock(&self.running);
-                let checkpoint_result = checkpoint(writer);
-                lock(&self.state).record(&checkpoint_result, false);
-            }
+            DueCheckpoint::ByWriter => self.checkpoint_by_writer(writer),
         }
+    }
+
+    fn checkpoint_by_writer(&self, writer: &Raw) {
+        let _running = lock(&self.running);
+        let checkpoint_result = checkpoint(writer);
+        lock(&self.state).record(&checkpoint_result, false);
     }
 }
 
@@ -123,23 +138,31 @@ impl Drop for Checkpointer {
 
 impl CheckpointState {
     fn record(&mut self, checkpoint_result: &rusqlite::Result<i64>, is_on_thread: bool) {
+        self.is_running = false;
+        self.has_rest = is_on_thread && checkpoint_result.is_ok();
         match checkpoint_result {
             Ok(copied_pages) => self.copied_pages = *copied_pages,
             Err(error) => {
                 tracing::warn!(%error, "a checkpoint of the database failed; it is repeated");
+                self.next_attempt_pages = self.log_pages + CHECKPOINT_PAGES;
             }
         }
-        self.is_running = false;
-        self.has_rest = is_on_thread;
     }
 
     fn due_checkpoint(&mut self, log_pages: i64) -> DueCheckpoint {
-        if log_pages < self.copied_pages {
+        if log_pages < self.log_pages {
             // The log has started again.
-            self.copied_pages = 0;
+            (self.copied_pages, self.has_rest, self.next_attempt_pages) = (0, false, 0);
         }
+        self.log_pages = log_pages;
         let remaining_pages = log_pages - self.copied_pages;
-        if remaining_pages >= MAX_REMAINING_PAGES || !self.is_running && self.has_rest {
+        if log_pages < self.next_attempt_pages {
+            DueCheckpoint::Nothing
+        } else if remaining_pages >= MAX_PAGES
+            || !self.is_running
+                && (self.has_rest
+                    || log_pages >= MAX_PAGES && remaining_pages >= PAGES_OF_LARGE_LOG)
+        {
             self.has_rest = false;
             DueCheckpoint::ByWriter
         } else if !self.is_running && remaining_pages >= CHECKPOINT_PAGES {
@@ -198,20 +221,50 @@ mod tests {
     }
 
     #[test]
+    fn large_log_is_kept_copied_until_no_reader_needs_it() {
+        let mut state = CheckpointState {
+            copied_pages: MAX_PAGES - 1,
+            ..CheckpointState::default()
+        };
+        assert_eq!(state.due_checkpoint(MAX_PAGES), DueCheckpoint::Nothing);
+        let log_pages = MAX_PAGES - 1 + PAGES_OF_LARGE_LOG;
+        assert_eq!(state.due_checkpoint(log_pages), DueCheckpoint::ByWriter);
+        state.record(&Ok(log_pages), false);
+        assert_eq!(state.due_checkpoint(log_pages + 1), DueCheckpoint::Nothing);
+        // The log starts again.
+        assert_eq!(
+            state.due_checkpoint(PAGES_OF_LARGE_LOG),
+            DueCheckpoint::Nothing
+        );
+    }
+
+    #[test]
+    fn failed_checkpoint_is_repeated_after_as_many_pages() {
+        let mut state = CheckpointState::default();
+        assert_eq!(
+            state.due_checkpoint(CHECKPOINT_PAGES),
+            DueCheckpoint::OnThread
+        );
+        state.record(&Err(rusqlite::Error::InvalidQuery), true);
+        assert_eq!(
+            state.due_checkpoint(CHECKPOINT_PAGES + 1),
+            DueCheckpoint::Nothing
+        );
+        assert_eq!(
+            state.due_checkpoint(2 * CHECKPOINT_PAGES),
+            DueCheckpoint::OnThread
+        );
+    }
+
+    #[test]
     fn writer_waits_for_a_thread_that_falls_behind() {
         let mut state = CheckpointState::default();
         assert_eq!(
             state.due_checkpoint(CHECKPOINT_PAGES),
             DueCheckpoint::OnThread
         );
-        assert_eq!(
-            state.due_checkpoint(MAX_REMAINING_PAGES - 1),
-            DueCheckpoint::Nothing
-        );
-        assert_eq!(
-            state.due_checkpoint(MAX_REMAINING_PAGES),
-            DueCheckpoint::ByWriter
-        );
+        assert_eq!(state.due_checkpoint(MAX_PAGES - 1), DueCheckpoint::Nothing);
+        assert_eq!(state.due_checkpoint(MAX_PAGES), DueCheckpoint::ByWriter);
     }
 
     #[test]
@@ -231,7 +284,7 @@ mod tests {
             checkpointer.after_commit(&writer);
         }
         assert!(log_pages.iter().any(|pages| *pages >= CHECKPOINT_PAGES));
-        assert!(*log_pages.iter().max().unwrap() < MAX_REMAINING_PAGES + CHECKPOINT_PAGES);
+        assert!(*log_pages.iter().max().unwrap() < MAX_PAGES + CHECKPOINT_PAGES);
         drop(checkpointer);
         let row_count: i64 = writer
             .query_one("SELECT count(*) FROM t", [], |row| row.get(0))
