@@ -11,12 +11,18 @@ use crate::sample_database::{SampleDatabase, commit};
 /// Number of measurements, of which the median is taken.
 const SAMPLE_COUNT: usize = 50;
 
+const MILLISECONDS_PER_DAY: i64 = 24 * 60 * 60 * 1_000;
+
 /// The results at one number of orders.
 pub(crate) struct Figures {
     pub(crate) order_count: usize,
     /// Operation and median latency.
     durations: Vec<(&'static str, Duration)>,
     pub(crate) verify_duration: Duration,
+    /// Orders that were added per second, with their later events.
+    pub(crate) orders_per_second: f64,
+    pub(crate) database_bytes: u64,
+    pub(crate) peak_memory_kib: u64,
 }
 
 /// The filter for all orders, newest first.
@@ -73,7 +79,28 @@ impl Figures {
             number: newest_order.number / 2,
         };
         let order_filter = all_orders();
-        let measured_lists: [(&'static str, ListOrders, Option<OrderCursor>); 13] = [
+        let tracking_number = format!("SBX{}", oldest_id.to_string().replace('-', ""));
+        let search = |search_text: &str| ListOrders {
+            q: Some(search_text.to_owned()),
+            ..all_orders()
+        };
+        let measured_lists: [(&'static str, ListOrders, Option<OrderCursor>); 17] = [
+            (
+                "search for a number",
+                search(&(order_count / 2).to_string()),
+                None,
+            ),
+            (
+                "search for a tracking number",
+                search(&tracking_number),
+                None,
+            ),
+            (
+                "search for an e-mail address",
+                search("customer7@example.com"),
+                None,
+            ),
+            ("search for nothing that exists", search("nobody"), None),
             ("list", order_filter.clone(), None),
             (
                 "list, from the middle on",
@@ -222,10 +249,32 @@ impl Figures {
             store.claim_due_steps(Timestamp::now(), 500).await.unwrap();
         });
         durations.push(("claim of due steps", claim_duration.await));
+        let today = Timestamp::now().as_millisecond() / MILLISECONDS_PER_DAY;
+        let statistics_duration = median_duration(async |_| {
+            store.figures(None, today - 13, 1_000).await.unwrap();
+        });
+        durations.push(("statistics of 14 days", statistics_duration.await));
+        let backlog_duration = median_duration(async |_| {
+            store.backlog(Timestamp::now()).await.unwrap();
+        });
+        durations.push(("pending work, as in metrics", backlog_duration.await));
+        for (operation_name, cutoff) in [
+            ("retention, nothing to delete", Timestamp::UNIX_EPOCH),
+            ("retention, events of 10 orders", Timestamp::now()),
+        ] {
+            let retention_duration = median_duration(async |_| {
+                let condensed_orders = store.condense_ended_orders(cutoff, Timestamp::now(), 10);
+                condensed_orders.await.unwrap();
+            });
+            durations.push((operation_name, retention_duration.await));
+        }
         Self {
             order_count,
             durations,
             verify_duration: Duration::ZERO,
+            orders_per_second: 0.0,
+            database_bytes: 0,
+            peak_memory_kib: 0,
         }
     }
 }
@@ -257,4 +306,19 @@ pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
         )
     });
     println!("| verify, each 1,000 orders | {verify_row} |");
+    let print_row = |row_name: &str, figure_text: &dyn Fn(&Figures) -> String| {
+        println!("| {row_name} | {} |", table_row(figure_text));
+    };
+    print_row("orders added per second", &|figures| {
+        format!("{:.0}", figures.orders_per_second)
+    });
+    print_row("verify in all, seconds", &|figures| {
+        format!("{:.1}", figures.verify_duration.as_secs_f64())
+    });
+    print_row("size on disk, MiB", &|figures| {
+        (figures.database_bytes >> 20).to_string()
+    });
+    print_row("peak memory with verify, MiB", &|figures| {
+        (figures.peak_memory_kib >> 10).to_string()
+    });
 }

@@ -13,7 +13,7 @@ mod figures;
 mod sample_database;
 mod workers;
 
-use std::env;
+use std::{env, fs, time::Instant};
 
 use order_worker::{cli::verify::verify, store::Store};
 
@@ -26,6 +26,16 @@ fn setting(variable_name: &str) -> Option<String> {
     env::var(variable_name)
         .ok()
         .filter(|setting_value| !setting_value.is_empty())
+}
+
+/// The most memory that this process has used.
+fn peak_memory_kib() -> u64 {
+    let process_status = fs::read_to_string("/proc/self/status").unwrap();
+    let mut peak_lines = process_status
+        .lines()
+        .filter_map(|line| line.strip_prefix("VmHWM:"));
+    let peak_text = peak_lines.next().unwrap().trim();
+    peak_text.trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::main]
@@ -43,9 +53,14 @@ async fn main() {
         let Some(database_url) = database_url else {
             continue;
         };
-        let figures_of_few = measure_with_orders(&database_url, 1_000).await;
-        let figures_of_many = measure_with_orders(&database_url, order_count).await;
-        print_figures(store_name, &[figures_of_few, figures_of_many]);
+        let mut order_counts = vec![1_000, 1_000_000, order_count];
+        order_counts.retain(|count| *count <= order_count);
+        order_counts.dedup();
+        let mut figures_by_size = Vec::new();
+        for count in order_counts {
+            figures_by_size.push(Box::pin(measure_with_orders(&database_url, count)).await);
+            print_figures(store_name, &figures_by_size);
+        }
     }
     if let Some(database_url) = setting("SCALE_POSTGRES_WORKERS") {
         workers::compare_worker_counts(&database_url).await;
@@ -56,13 +71,18 @@ async fn main() {
 async fn measure_with_orders(database_url: &str, order_count: usize) -> Figures {
     let store = Store::open(database_url, None).await.unwrap();
     let mut sample_database = SampleDatabase::open(store.clone()).await;
-    sample_database.fill(order_count).await;
+    let orders_per_second = sample_database.fill(order_count).await;
+    sample_database::mark_events_as_read(database_url).await;
     sample_database::vacuum(database_url).await;
-    let mut figures = Figures::measure_operations(&store, &sample_database, order_count).await;
+    let measured_figures = Figures::measure_operations(&store, &sample_database, order_count);
+    let mut figures = Box::pin(measured_figures).await;
+    figures.orders_per_second = orders_per_second;
+    figures.database_bytes = sample_database::size_on_disk(database_url).await;
     sample_database.fill_ledger(database_url).await;
-    let started_at = std::time::Instant::now();
+    let started_at = Instant::now();
     let report = verify(database_url).await.unwrap();
     figures.verify_duration = started_at.elapsed();
+    figures.peak_memory_kib = peak_memory_kib();
     figures.order_count = usize::try_from(report.orders).unwrap();
     assert!(report.violations.is_empty(), "{:?}", report.violations);
     drop(sample_database);

@@ -1,6 +1,6 @@
 //! Generates databases with many orders, made by the same decisions as real ones.
 
-use std::path::Path;
+use std::{fs, path::Path, time::Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use order_worker::{
@@ -80,6 +80,16 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
 
 /// Decides and commits commands.
 pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
+    commit_with_later(store, commands, &|_| Vec::new()).await
+}
+
+/// Decides commands, and then those that follow from their replies; commits all of them together. Returns the
+/// replies to the first ones.
+async fn commit_with_later(
+    store: &Store,
+    commands: &[Command],
+    later_commands: &(dyn Fn(&[Value]) -> Vec<Command> + Sync),
+) -> Vec<Value> {
     let mut load_set = LoadSet::default();
     for command in commands {
         load_set.add(command);
@@ -88,16 +98,21 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
     let context = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
     let decided_replies = store.transact(&load_set, context.now(), |working_set| {
         let mut context = context.clone();
-        let replies = commands
-            .iter()
-            .map(|command| carry_out(working_set, command, &rules, &mut context));
-        Some(replies.collect::<Vec<RpcReply>>())
+        let mut decide = |command: &Command| -> RpcReply {
+            carry_out(working_set, command, &rules, &mut context)
+        };
+        let replies = commands.iter().map(&mut decide).collect::<Vec<_>>();
+        let replies: Vec<_> = replies.into_iter().map(value_of).collect();
+        for command in later_commands(&replies) {
+            value_of(decide(&command));
+        }
+        Some(replies)
     });
-    let replies = decided_replies.await.unwrap();
-    replies
-        .into_iter()
-        .map(|reply| reply.outcome.unwrap().value())
-        .collect()
+    decided_replies.await.unwrap()
+}
+
+fn value_of(reply: RpcReply) -> Value {
+    reply.outcome.unwrap().value()
 }
 
 /// Creates a catalogue with this stock per product.
@@ -112,9 +127,14 @@ async fn create_catalogue(store: &Store, sku_count: usize, on_hand: i64) {
 }
 
 pub(crate) async fn create_customers(store: &Store, customer_count: usize) -> Vec<CustomerId> {
-    let new_customer = json!({"name": "Ada", "email": "ada@example.com"});
-    let commands = vec![command("customer.create", new_customer); customer_count];
-    let created_replies = commit(store, &commands).await;
+    let new_customers = (0..customer_count).map(|customer_number| {
+        let email = format!("customer{customer_number}@example.com");
+        command(
+            "customer.create",
+            json!({"name": format!("Customer {customer_number}"), "email": email}),
+        )
+    });
+    let created_replies = commit(store, &new_customers.collect::<Vec<_>>()).await;
     created_replies
         .iter()
         .map(|customer| customer["id"].as_str().unwrap().parse().unwrap())
@@ -135,6 +155,52 @@ fn decline_payment(id: OrderId) -> Command {
         message: "the card was declined".to_owned(),
     };
     finish_step(id, Step::AuthorizePayment, step_result)
+}
+
+fn order_ids(created_orders: &[Value]) -> Vec<OrderId> {
+    let order_ids = created_orders
+        .iter()
+        .map(|order| order["id"].as_str().unwrap().parse().unwrap());
+    order_ids.collect()
+}
+
+/// The later commands of new orders.
+fn later_commands(order_ids: &[OrderId]) -> Vec<Command> {
+    let main_warehouse: Warehouse = "main".parse().unwrap();
+    let mut commands = Vec::new();
+    for (order_index, id) in order_ids.iter().copied().enumerate() {
+        if order_index % 10 == 5 {
+            commands.push(command("order.update", json!({"id": id, "tags": ["gift"]})));
+        }
+        if order_index % 4 == 3 {
+            commands.push(decline_payment(id));
+            continue;
+        }
+        let authorized = StepResult::Authorized {
+            provider: "sandbox".to_owned(),
+            reference: format!("scale_{id}"),
+            amount: 1000,
+        };
+        commands.push(finish_step(id, Step::AuthorizePayment, authorized));
+        let tracking_number = format!("SBX{}", id.to_string().replace('-', ""));
+        let label_created = StepResult::LabelCreated(Label::new("sandbox", tracking_number));
+        let request_shipment = Step::RequestShipment(main_warehouse.clone().into());
+        commands.push(finish_step(id, request_shipment, label_created));
+        if order_index % 4 == 2 {
+            continue;
+        }
+        let shipment_delivered = json!({
+            "order_id": id, "type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z",
+        });
+        commands.push(command("shipment.update", shipment_delivered));
+        let captured = StepResult::Captured {
+            amount: 1000,
+            requested_total: 1000,
+            is_last_capture: true,
+        };
+        commands.push(finish_step(id, Step::CapturePayment, captured));
+    }
+    commands
 }
 
 impl SampleDatabase {
@@ -159,22 +225,24 @@ impl SampleDatabase {
     }
 
     /// Adds orders up to this number: half are delivered, a quarter is in fulfilment, a quarter was declined.
-    /// Each tenth has a tag.
-    pub(crate) async fn fill(&mut self, target_count: usize) {
+    /// Each tenth has a tag. Returns the number of orders that were added per second.
+    pub(crate) async fn fill(&mut self, target_count: usize) -> f64 {
+        let (started_at, added_count) = (
+            Instant::now(),
+            target_count.saturating_sub(self.order_count),
+        );
         while self.order_count < target_count {
             let batch_size = BATCH_SIZE.min(target_count - self.order_count);
             let commands = (0..batch_size)
                 .map(|index_in_batch| self.create_order_command(self.order_count + index_in_batch));
             let commands: Vec<_> = commands.collect();
-            let created_replies = commit(&self.store, &commands).await;
-            let order_ids: Vec<OrderId> = created_replies
-                .iter()
-                .map(|order| order["id"].as_str().unwrap().parse().unwrap())
-                .collect();
-            self.sample_ids.push(order_ids[0]);
-            self.advance_orders(&order_ids).await;
+            let created_orders = commit_with_later(&self.store, &commands, &|created_orders| {
+                later_commands(&order_ids(created_orders))
+            });
+            self.sample_ids.push(order_ids(&created_orders.await)[0]);
             self.order_count += batch_size;
         }
+        added_count as f64 / started_at.elapsed().as_secs_f64()
     }
 
     pub(crate) fn create_order_command(&self, order_index: usize) -> Command {
@@ -189,7 +257,7 @@ impl SampleDatabase {
         let new_order = json!({
             "customer_id": self.customer_ids[order_index % CUSTOMER_COUNT],
             "items": items,
-            "metadata": {"note": "x".repeat(100)},
+            "metadata": {"note": "please ring twice"},
         });
         command("order.create", new_order)
     }
@@ -197,61 +265,6 @@ impl SampleDatabase {
     /// Ends an order by declining its payment.
     pub(crate) async fn decline_order(&self, id: OrderId) {
         commit(&self.store, &[decline_payment(id)]).await;
-    }
-
-    async fn advance_orders(&self, order_ids: &[OrderId]) {
-        let commands_for_each =
-            |group_size: usize, remainders: &[usize], new_command: &dyn Fn(OrderId) -> Command| {
-                let numbered_ids = order_ids.iter().enumerate();
-                let chosen_ids = numbered_ids
-                    .filter(|(order_index, _)| remainders.contains(&(order_index % group_size)));
-                chosen_ids
-                    .map(|(_, id)| new_command(*id))
-                    .collect::<Vec<_>>()
-            };
-        let mut authorize_results = commands_for_each(4, &[0, 1, 2], &|id| {
-            let step_result = StepResult::Authorized {
-                provider: "sandbox".to_owned(),
-                reference: format!("scale_{id}"),
-                amount: 1000,
-            };
-            finish_step(id, Step::AuthorizePayment, step_result)
-        });
-        authorize_results.extend(commands_for_each(4, &[3], &decline_payment));
-        authorize_results.extend(commands_for_each(10, &[5], &|id| {
-            command("order.update", json!({"id": id, "tags": ["gift"]}))
-        }));
-        commit(&self.store, &authorize_results).await;
-        let main_warehouse: Warehouse = "main".parse().unwrap();
-        let label_results = commands_for_each(4, &[0, 1, 2], &|id| {
-            let tracking_number = format!("SBX{}", id.to_string().replace('-', ""));
-            let step_result = StepResult::LabelCreated(Label::new("sandbox", tracking_number));
-            finish_step(
-                id,
-                Step::RequestShipment(main_warehouse.clone().into()),
-                step_result,
-            )
-        });
-        commit(&self.store, &label_results).await;
-        let delivered_webhooks = commands_for_each(4, &[0, 1], &|id| {
-            let shipment_update = json!({
-                "order_id": id, "type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z",
-            });
-            command("shipment.update", shipment_update)
-        });
-        commit(&self.store, &delivered_webhooks).await;
-        let capture_results = commands_for_each(4, &[0, 1], &|id| {
-            finish_step(
-                id,
-                Step::CapturePayment,
-                StepResult::Captured {
-                    amount: 1000,
-                    requested_total: 1000,
-                    is_last_capture: true,
-                },
-            )
-        });
-        commit(&self.store, &capture_results).await;
     }
 
     /// Fills the provider's ledger according to the orders.
@@ -271,6 +284,30 @@ impl SampleDatabase {
                 .unwrap();
         }
     }
+}
+
+/// Lets all events count as published and counted, as those of a running system soon are.
+pub(crate) async fn mark_events_as_read(database_url: &str) {
+    let mark_sql = "UPDATE relay SET position = (SELECT max(position) FROM events)
+                    WHERE name <> 'probe'";
+    if let Some(database_path) = database_url.strip_prefix("sqlite://") {
+        let connection = rusqlite::Connection::open(database_path).unwrap();
+        connection.execute_batch(mark_sql).unwrap();
+    } else {
+        let mut connection = PgConnection::connect(database_url).await.unwrap();
+        connection.execute(mark_sql).await.unwrap();
+    }
+}
+
+/// Bytes of the database with all indexes.
+pub(crate) async fn size_on_disk(database_url: &str) -> u64 {
+    if let Some(database_path) = database_url.strip_prefix("sqlite://") {
+        return fs::metadata(database_path).unwrap().len();
+    }
+    let mut connection = PgConnection::connect(database_url).await.unwrap();
+    let size_query = sqlx::query_scalar("SELECT pg_database_size(current_database())");
+    let database_bytes: i64 = size_query.fetch_one(&mut connection).await.unwrap();
+    u64::try_from(database_bytes).unwrap()
 }
 
 /// Runs the maintenance that PostgreSQL's autovacuum would run later.
