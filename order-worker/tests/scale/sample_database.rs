@@ -157,18 +157,17 @@ fn decline_payment(id: OrderId) -> Command {
     finish_step(id, Step::AuthorizePayment, step_result)
 }
 
-fn order_ids(created_orders: &[Value]) -> Vec<OrderId> {
-    let order_ids = created_orders
-        .iter()
-        .map(|order| order["id"].as_str().unwrap().parse().unwrap());
-    order_ids.collect()
+fn order_id(created_order: &Value) -> OrderId {
+    created_order["id"].as_str().unwrap().parse().unwrap()
 }
 
 /// The later commands of new orders.
-fn later_commands(order_ids: &[OrderId]) -> Vec<Command> {
+fn later_commands(created_orders: &[Value]) -> Vec<Command> {
     let main_warehouse: Warehouse = "main".parse().unwrap();
     let mut commands = Vec::new();
-    for (order_index, id) in order_ids.iter().copied().enumerate() {
+    for (order_index, created_order) in created_orders.iter().enumerate() {
+        let id = order_id(created_order);
+        let total = created_order["total"].as_i64().unwrap();
         if order_index % 10 == 5 {
             commands.push(command("order.update", json!({"id": id, "tags": ["gift"]})));
         }
@@ -179,7 +178,7 @@ fn later_commands(order_ids: &[OrderId]) -> Vec<Command> {
         let authorized = StepResult::Authorized {
             provider: "sandbox".to_owned(),
             reference: format!("scale_{id}"),
-            amount: 1000,
+            amount: total,
         };
         commands.push(finish_step(id, Step::AuthorizePayment, authorized));
         let tracking_number = format!("SBX{}", id.to_string().replace('-', ""));
@@ -194,8 +193,8 @@ fn later_commands(order_ids: &[OrderId]) -> Vec<Command> {
         });
         commands.push(command("shipment.update", shipment_delivered));
         let captured = StepResult::Captured {
-            amount: 1000,
-            requested_total: 1000,
+            amount: total,
+            requested_total: total,
             is_last_capture: true,
         };
         commands.push(finish_step(id, Step::CapturePayment, captured));
@@ -237,9 +236,9 @@ impl SampleDatabase {
                 .map(|index_in_batch| self.create_order_command(self.order_count + index_in_batch));
             let commands: Vec<_> = commands.collect();
             let created_orders = commit_with_later(&self.store, &commands, &|created_orders| {
-                later_commands(&order_ids(created_orders))
+                later_commands(created_orders)
             });
-            self.sample_ids.push(order_ids(&created_orders.await)[0]);
+            self.sample_ids.push(order_id(&created_orders.await[0]));
             self.order_count += batch_size;
         }
         added_count as f64 / started_at.elapsed().as_secs_f64()
@@ -326,12 +325,12 @@ const SQLITE_LEDGER_SQL: &str = "
     SELECT id || '/authorize_payment', 'scale_' || id,
            CASE json_extract(state, '$.payment.status') WHEN 'failed' THEN 'declined'
                ELSE json_extract(state, '$.payment.status') END,
-           1000, 'EUR', json_extract(state, '$.payment.captured')
+           json_extract(state, '$.total'), 'EUR', json_extract(state, '$.payment.captured')
     FROM books.orders WHERE json_extract(state, '$.payment.status') <> 'pending';
     INSERT INTO movements (payment, kind, amount)
-    SELECT reference, 'authorize', 1000 FROM payments WHERE status <> 'declined';
+    SELECT reference, 'authorize', amount FROM payments WHERE status <> 'declined';
     INSERT INTO movements (payment, kind, amount)
-    SELECT reference, 'capture', 1000 FROM payments WHERE status = 'captured';
+    SELECT reference, 'capture', amount FROM payments WHERE status = 'captured';
 ";
 
 const POSTGRES_LEDGER_SQL: &str = "
@@ -340,10 +339,10 @@ const POSTGRES_LEDGER_SQL: &str = "
     SELECT id || '/authorize_payment', 'scale_' || id,
            CASE state::jsonb #>> '{payment,status}' WHEN 'failed' THEN 'declined'
                ELSE state::jsonb #>> '{payment,status}' END,
-           1000, 'EUR', (state::jsonb #>> '{payment,captured}')::bigint
+           (state::jsonb ->> 'total')::bigint, 'EUR', (state::jsonb #>> '{payment,captured}')::bigint
     FROM orders WHERE state::jsonb #>> '{payment,status}' <> 'pending';
     INSERT INTO sandbox.movements (payment, kind, amount)
-    SELECT reference, 'authorize', 1000 FROM sandbox.payments WHERE status <> 'declined';
+    SELECT reference, 'authorize', amount FROM sandbox.payments WHERE status <> 'declined';
     INSERT INTO sandbox.movements (payment, kind, amount)
-    SELECT reference, 'capture', 1000 FROM sandbox.payments WHERE status = 'captured';
+    SELECT reference, 'capture', amount FROM sandbox.payments WHERE status = 'captured';
 ";
