@@ -60,6 +60,7 @@ mod photos;
 mod postgres;
 mod products;
 mod races;
+mod rare_values;
 mod refunds;
 mod request_queue;
 mod respond_async;

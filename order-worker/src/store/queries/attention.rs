@@ -15,8 +15,9 @@ use crate::{
     store::{
         Store, StoreError,
         sql::{
+            index_prefix::IndexPrefix,
             session::Session,
-            statement::{Argument, Sql, StatementBuilder},
+            statement::{Argument, Sql, SqlDialect, StatementBuilder},
         },
     },
 };
@@ -28,6 +29,8 @@ const MAX_COMPARED_PRODUCTS: u32 = 100_000;
 
 /// The functions that differ between the databases.
 struct Dialect {
+    /// The database of these texts.
+    database: SqlDialect,
     /// Finds a text in a text.
     position_function: &'static str,
     /// The threshold of low stock in a product's state.
@@ -37,11 +40,13 @@ struct Dialect {
 }
 
 const SQLITE_DIALECT: Dialect = Dialect {
+    database: SqlDialect::Sqlite,
     position_function: "instr",
     threshold_sql: r#"CAST(substr(state, instr(state, '"low_stock_at":') + 15, 19) AS INTEGER)"#,
     has_threshold_sql: r#"instr(state, '"low_stock_at":') > 0"#,
 };
 const POSTGRES_DIALECT: Dialect = Dialect {
+    database: SqlDialect::Postgres,
     position_function: "strpos",
     threshold_sql: r#"CAST(substring(state FROM '"low_stock_at":([0-9]+)') AS BIGINT)"#,
     has_threshold_sql: r#"strpos(state, '"low_stock_at":') > 0"#,
@@ -109,25 +114,24 @@ fn count_pending_orders(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>)
             .push(r#"(state, '"payment":{"status":"') + 21, CAST("#);
         sql.bind(i64::try_from(outstanding_text.len()).unwrap_or_default());
         sql.push(" AS INTEGER)) = ").bind(outstanding_text);
-        sql.push(" AS is_outstanding FROM orders WHERE status = ")
-            .bind(OrderStatus::Pending.as_str())
-            .push(" AND NOT is_deleted");
-        push_storefront(&mut sql, storefront);
+        sql.push(" AS is_outstanding FROM orders WHERE NOT is_deleted");
+        let pending_status = OrderStatus::Pending.as_str();
+        push_storefront_and_status(&mut sql, dialect, storefront, pending_status)
+            .push_order_of_index(&mut sql);
         sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS pending");
         sql.finish()
     })
 }
 
 fn count_requested_returns(storefront: Option<&Storefront>) -> (Sql, Vec<Argument>) {
-    in_both_dialects(|_| {
+    in_both_dialects(|dialect| {
         let mut sql = StatementBuilder::new(
-            "SELECT count(*) FROM (SELECT 1 FROM order_returns WHERE status = ",
+            "SELECT count(*) FROM (SELECT 1 FROM order_returns
+             WHERE EXISTS (SELECT 1 FROM orders WHERE orders.id = order_returns.order_id AND NOT is_deleted)",
         );
-        sql.bind(ReturnStatus::Requested.as_str());
-        push_storefront(&mut sql, storefront);
-        sql.push(
-            " AND EXISTS (SELECT 1 FROM orders WHERE orders.id = order_returns.order_id AND NOT is_deleted)",
-        );
+        let requested_status = ReturnStatus::Requested.as_str();
+        push_storefront_and_status(&mut sql, dialect, storefront, requested_status)
+            .push_order_of_index(&mut sql);
         sql.push(" LIMIT ").bind(MAX_COUNT).push(") AS requested");
         sql.finish()
     })
@@ -146,10 +150,19 @@ fn count_low_stock_products() -> (Sql, Vec<Argument>) {
     })
 }
 
-fn push_storefront(sql: &mut StatementBuilder, storefront: Option<&Storefront>) {
+/// Adds the conditions of the storefront and the status, in the order of the columns of their index.
+fn push_storefront_and_status(
+    sql: &mut StatementBuilder,
+    dialect: &Dialect,
+    storefront: Option<&Storefront>,
+    status: &'static str,
+) -> IndexPrefix {
+    let mut index_prefix = IndexPrefix::new(dialect.database);
     if let Some(storefront) = storefront {
-        sql.push(" AND storefront = ").bind(storefront.to_string());
+        index_prefix.push_condition(sql, "storefront", storefront.to_string());
     }
+    index_prefix.push_condition(sql, "status", status);
+    index_prefix
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ use crate::store::{
         byte_limit::{MAX_PAGE_BYTES, bounded_sql},
         customer::{customer_at, prefix_end, search_key},
         decode::{parse_json, readable_rows},
+        index_prefix::IndexPrefix,
         row::Row,
-        statement::{Argument, Sql, StatementBuilder, among, arguments, list},
+        statement::{Argument, Sql, SqlDialect, StatementBuilder, among, arguments, list},
     },
 };
 
@@ -197,27 +198,35 @@ fn read_customers(rows: &[Row]) -> Result<Vec<Customer>, StoreError> {
 /// The statement for the id up to which a search compares customers one by one. It returns no row if there
 /// are fewer customers.
 fn select_scan_end(filter: &ListCustomers) -> (Sql, Vec<Argument>) {
-    let mut statement = StatementBuilder::new("SELECT id FROM customers WHERE true");
-    push_filters(&mut statement, filter, "storefront");
-    statement
-        .push(" ORDER BY id DESC LIMIT 1 OFFSET ")
-        .bind(SCANNED_CUSTOMERS);
-    let (sql, arguments) = statement.finish();
-    (sql.into(), arguments)
+    Sql::for_each_dialect(|dialect| {
+        let mut statement = StatementBuilder::new("SELECT id FROM customers WHERE true");
+        let index_prefix = push_filters(&mut statement, filter, dialect, false);
+        index_prefix.push_order_by(&mut statement, " DESC");
+        statement
+            .push("id DESC LIMIT 1 OFFSET ")
+            .bind(SCANNED_CUSTOMERS);
+        statement.finish()
+    })
 }
 
 fn select_customers(filter: &ListCustomers, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
+    let (sqlite_sql, arguments) = customers_page_sql(filter, read_range, SqlDialect::Sqlite);
+    let (postgres_sql, _) = customers_page_sql(filter, read_range, SqlDialect::Postgres);
+    let size_column = "state || coalesce(profile, '')";
+    let bounded_postgres_sql = bounded_sql(&postgres_sql, MAX_PAGE_BYTES, size_column, "id DESC");
+    (Sql::texts(sqlite_sql, bounded_postgres_sql), arguments)
+}
+
+fn customers_page_sql(
+    filter: &ListCustomers,
+    read_range: ReadRange<'_>,
+    dialect: SqlDialect,
+) -> (String, Vec<Argument>) {
     let mut statement =
         StatementBuilder::new("SELECT id, state, version, profile FROM customers WHERE true");
     let search_term = filter.q.as_deref().map(SearchTerm::from_text);
-    // As an expression, the storefront disables its own index, so that of the e-mail address is used.
     let uses_search_index =
         filter.email.is_some() || (search_term.is_some() && matches!(read_range, ReadRange::All));
-    let storefront_column = if uses_search_index {
-        "storefront || ''"
-    } else {
-        "storefront"
-    };
     if let Some(email) = &filter.email {
         statement
             .push(" AND email_key = ")
@@ -242,32 +251,34 @@ fn select_customers(filter: &ListCustomers, read_range: ReadRange<'_>) -> (Sql, 
         }
         (None, _) => {}
     }
-    push_filters(&mut statement, filter, storefront_column);
-    statement
-        .push(" ORDER BY id DESC LIMIT ")
-        .bind(filter.limit + 1);
-    let (page_sql, arguments) = statement.finish();
-    let size_column = "state || coalesce(profile, '')";
-    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, size_column, "id DESC");
-    (Sql::texts(page_sql, bounded_sql), arguments)
+    let index_prefix = push_filters(&mut statement, filter, dialect, uses_search_index);
+    index_prefix.push_order_by(&mut statement, " DESC");
+    statement.push("id DESC LIMIT ").bind(filter.limit + 1);
+    statement.finish()
 }
 
-/// Adds the conditions of the storefront and of the cursor.
+/// Adds the conditions of the storefront and of the cursor. Returns the storefront as the prefix of the index that the
+/// customers are read by; it is empty if they are read by another index. The sort order has to begin with the prefix.
 fn push_filters(
     statement: &mut StatementBuilder,
     filter: &ListCustomers,
-    storefront_column: &'static str,
-) {
+    dialect: SqlDialect,
+    uses_search_index: bool,
+) -> IndexPrefix {
+    let mut index_prefix = IndexPrefix::new(dialect);
     if let Some(storefront) = &filter.storefront {
-        statement
-            .push(" AND ")
-            .push(storefront_column)
-            .push(" = ")
-            .bind(storefront.to_string());
+        let storefront = storefront.to_string();
+        // As an expression, the storefront disables its own index, so that of the e-mail address is used.
+        if uses_search_index {
+            statement.push(" AND storefront || '' = ").bind(storefront);
+        } else {
+            index_prefix.push_condition(statement, "storefront", storefront);
+        }
     }
     if let Some(cursor_id) = &filter.cursor {
         statement.push(" AND id < ").bind(cursor_id.as_str());
     }
+    index_prefix
 }
 
 #[cfg(test)]

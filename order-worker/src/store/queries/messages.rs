@@ -16,8 +16,9 @@ use crate::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
             customer::push_prefix_range,
             decode::{parse_json, readable_rows},
+            index_prefix::IndexPrefix,
             row::Row,
-            statement::{Argument, Sql, StatementBuilder},
+            statement::{Argument, Sql, SqlDialect, StatementBuilder},
         },
     },
 };
@@ -95,17 +96,18 @@ fn searched_address(filter: &ListAllMessages) -> Option<String> {
 /// The statement for the id down to which a search compares messages one by one. It returns no row if there are fewer
 /// messages.
 fn select_scan_end(filter: &ListAllMessages) -> (Sql, Vec<Argument>) {
-    let mut sql = StatementBuilder::new("SELECT id FROM messages WHERE true");
-    push_filters(&mut sql, filter);
-    sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ")
-        .bind(SCANNED_MESSAGES);
-    let (sql, arguments) = sql.finish();
-    (sql.into(), arguments)
+    Sql::for_each_dialect(|dialect| {
+        let mut sql = StatementBuilder::new("SELECT id FROM messages WHERE true");
+        let index_prefix = push_filters(&mut sql, filter, dialect);
+        index_prefix.push_order_by(&mut sql, " DESC");
+        sql.push("id DESC LIMIT 1 OFFSET ").bind(SCANNED_MESSAGES);
+        sql.finish()
+    })
 }
 
 fn select_messages(filter: &ListAllMessages, read_range: ReadRange<'_>) -> (Sql, Vec<Argument>) {
-    let (sqlite_sql, arguments) = messages_page_sql(filter, read_range, SQLITE_RECIPIENT);
-    let (postgres_sql, _) = messages_page_sql(filter, read_range, POSTGRES_RECIPIENT);
+    let (sqlite_sql, arguments) = messages_page_sql(filter, read_range, SqlDialect::Sqlite);
+    let (postgres_sql, _) = messages_page_sql(filter, read_range, SqlDialect::Postgres);
     let bounded_postgres_sql = bounded_sql(&postgres_sql, MAX_PAGE_BYTES, "state", "id DESC");
     (Sql::texts(sqlite_sql, bounded_postgres_sql), arguments)
 }
@@ -113,7 +115,7 @@ fn select_messages(filter: &ListAllMessages, read_range: ReadRange<'_>) -> (Sql,
 fn messages_page_sql(
     filter: &ListAllMessages,
     read_range: ReadRange<'_>,
-    recipient_sql: &'static str,
+    dialect: SqlDialect,
 ) -> (String, Vec<Argument>) {
     let mut sql = StatementBuilder::new(
         "SELECT messages.id, messages.state, orders.number
@@ -127,6 +129,10 @@ fn messages_page_sql(
             .push(")");
     }
     if let Some(address) = searched_address(filter) {
+        let recipient_sql = match dialect {
+            SqlDialect::Sqlite => SQLITE_RECIPIENT,
+            SqlDialect::Postgres => POSTGRES_RECIPIENT,
+        };
         match read_range {
             ReadRange::All => {
                 // As a union, it is planned by itself: PostgreSQL would read all messages in the order of their ids.
@@ -142,14 +148,20 @@ fn messages_page_sql(
             }
         }
     }
-    push_filters(&mut sql, filter);
-    sql.push(" ORDER BY messages.id DESC LIMIT ")
-        .bind(filter.limit + 1);
+    let index_prefix = push_filters(&mut sql, filter, dialect);
+    index_prefix.push_order_by(&mut sql, " DESC");
+    sql.push("messages.id DESC LIMIT ").bind(filter.limit + 1);
     sql.finish()
 }
 
-/// Adds the conditions of order, status and cursor.
-fn push_filters(sql: &mut StatementBuilder, filter: &ListAllMessages) {
+/// Adds the conditions of order, status and cursor. Returns the status as the prefix of the index that the messages are
+/// read by; it is empty if they are read by another index. The sort order has to begin with the prefix.
+fn push_filters(
+    sql: &mut StatementBuilder,
+    filter: &ListAllMessages,
+    dialect: SqlDialect,
+) -> IndexPrefix {
+    let mut index_prefix = IndexPrefix::new(dialect);
     if let Some(order_id) = &filter.order_id {
         sql.push(" AND messages.order_id = ")
             .bind(order_id.to_string());
@@ -157,16 +169,17 @@ fn push_filters(sql: &mut StatementBuilder, filter: &ListAllMessages) {
     if let Some(status) = filter.status {
         // As an expression, the status disables its own index, so that of the order or the id is used.
         let is_found_by_order_or_search = filter.order_id.is_some() || filter.q.is_some();
-        sql.push(if is_found_by_order_or_search {
-            " AND messages.status || '' = "
+        if is_found_by_order_or_search {
+            sql.push(" AND messages.status || '' = ")
+                .bind(status.as_str());
         } else {
-            " AND messages.status = "
-        })
-        .bind(status.as_str());
+            index_prefix.push_condition(sql, "messages.status", status.as_str());
+        }
     }
     if let Some(cursor) = &filter.cursor {
         sql.push(" AND messages.id < ").bind(cursor.as_str());
     }
+    index_prefix
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@
 use shared::order::{BoundedCount, CountOrders, ListOrders, MAX_COUNT, OrderCount, OrderStatus};
 
 use super::order_list::{
-    CursorRange, Dialect, OrderSource, POSTGRES_DIALECT, SQLITE_DIALECT, ceil_millis,
-    is_of_one_order_or_customer, push_filters, scans_many_rows,
+    Dialect, OrderSource, POSTGRES_DIALECT, SQLITE_DIALECT,
+    filters::{CursorRange, ceil_millis, push_filters},
+    is_of_one_order_or_customer, scans_many_rows,
 };
 use crate::store::{
     Database, Store, StoreError,
@@ -87,13 +88,14 @@ fn index_counts(filter: &ListOrders, dialect: &Dialect) -> (String, Vec<Argument
         .push(dialect.awaits_approval_sql)
         .push(" AS awaits_approval FROM orders WHERE true");
     let pending_orders_filter = with_deleted(&with_status(filter, OrderStatus::Pending));
-    push_filters(
+    let index_prefix = push_filters(
         &mut sql,
         &pending_orders_filter,
         CursorRange::default(),
         false,
         dialect,
     );
+    index_prefix.push_order_of_index(&mut sql);
     sql.push(" LIMIT ")
         .bind(MAX_PENDING_READ + 1)
         .push(") AS pending");
@@ -125,13 +127,14 @@ fn push_index_count(
     let filter_with_deleted = with_deleted(filter);
     sql.push("SELECT ").bind(count_name);
     sql.push(", (SELECT count(*) FROM (SELECT 1 FROM orders WHERE true");
-    push_filters(
+    let index_prefix = push_filters(
         sql,
         &filter_with_deleted,
         CursorRange::default(),
         false,
         dialect,
     );
+    index_prefix.push_order_of_index(sql);
     sql.push(" LIMIT ").bind(MAX_COUNT + 1);
     if filter.include_deleted {
         sql.push(") AS counted), 0");

@@ -15,17 +15,17 @@
 //! ([`scans_many_rows`]). An index on a part of `state` would have to be updated with every change of an order.
 //! `Store::orders` combines the statements of a search, and `order_count` counts orders.
 
-use jiff::Timestamp;
-use shared::order::{ListOrders, OrderSort, OrderStatus, PaymentFilter};
+pub(super) mod filters;
+#[cfg(test)]
+mod tests;
 
+use shared::order::{ListOrders, OrderSort};
+
+use self::filters::{CursorRange, push_filters};
 use super::customers::SearchTerm;
-use crate::{
-    domain::payment::MANUAL,
-    store::sql::{
-        byte_limit::{MAX_PAGE_BYTES, bounded_sql},
-        decode::millis,
-        statement::{Argument, Sql, StatementBuilder},
-    },
+use crate::store::sql::{
+    byte_limit::{MAX_PAGE_BYTES, bounded_sql},
+    statement::{Argument, Sql, SqlDialect, StatementBuilder},
 };
 
 /// Number of customers up to which a search reads the orders of each. PostgreSQL estimates that more than this
@@ -38,6 +38,8 @@ pub(in crate::store) const RECENT_ORDER_COUNT: i64 = 50_000;
 
 /// The texts of a search that differ between the databases.
 pub(super) struct Dialect {
+    /// The database of these texts.
+    database: SqlDialect,
     /// The condition that an order waits for approval.
     pub(super) awaits_approval_sql: &'static str,
     /// The part of an order's state that begins with the payment's status, without its length.
@@ -53,6 +55,7 @@ pub(super) struct Dialect {
 // JSON has no quotation mark without a backslash. Compared as text, a state that can't be decoded does no harm.
 
 pub(super) const SQLITE_DIALECT: Dialect = Dialect {
+    database: SqlDialect::Sqlite,
     awaits_approval_sql: r#"substr(orders.state, instr(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
     payment_status_sql: r#"substr(orders.state, instr(orders.state, '"payment":{"status":"') + 21, "#,
     tracking_number_sql: "CASE WHEN json_valid(data) THEN lower(coalesce(json_extract(data, '$.shipment.tracking_number'),
@@ -64,6 +67,7 @@ pub(super) const SQLITE_DIALECT: Dialect = Dialect {
 };
 
 pub(super) const POSTGRES_DIALECT: Dialect = Dialect {
+    database: SqlDialect::Postgres,
     awaits_approval_sql: r#"substr(orders.state, strpos(orders.state, '"awaits_approval":') + 18, 4) = 'true'"#,
     payment_status_sql: r#"substr(orders.state, strpos(orders.state, '"payment":{"status":"') + 21, "#,
     tracking_number_sql: "lower(coalesce(data::json #>> '{shipment,tracking_number}', data::json ->> 'tracking_number') COLLATE \"C\")",
@@ -154,7 +158,7 @@ fn orders_in_range_sql(
     let mut sql =
         StatementBuilder::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
     sql.push(from_sql).push(" WHERE true");
-    push_filters(
+    let index_prefix = push_filters(
         &mut sql,
         filter,
         range,
@@ -165,7 +169,8 @@ fn orders_in_range_sql(
         push_search_condition(&mut sql, search_text, dialect);
     }
     let sort_order = SortDirection::of(filter.sort).sort_order;
-    sql.push(" ORDER BY ").push(time_column).push(sort_order);
+    index_prefix.push_order_by(&mut sql, sort_order);
+    sql.push(time_column).push(sort_order);
     sql.push(", number").push(sort_order).push(" LIMIT ");
     sql.bind(filter.limit + 1);
     sql.finish()
@@ -343,148 +348,6 @@ impl OrderSource {
     }
 }
 
-/// The part of a list that a statement reads: after the cursor, up to a later order of the list.
-#[derive(Clone, Copy, Default)]
-pub(super) struct CursorRange {
-    after_cursor: Option<OrderCursor>,
-    end_cursor: Option<OrderCursor>,
-}
-
-/// Adds the conditions of all filters but `q`, and of the range. If `is_already_selective`, a customer, an order or a
-/// search selects the orders by another index, and none of time, storefront, status, product or tag is used.
-pub(super) fn push_filters(
-    sql: &mut StatementBuilder,
-    filter: &ListOrders,
-    range: CursorRange,
-    is_already_selective: bool,
-    dialect: &Dialect,
-) {
-    let OrderSource { time_column, .. } = OrderSource::of(filter, is_already_selective);
-    let number_column = if is_already_selective {
-        "orders.number"
-    } else {
-        "number"
-    };
-    // As expressions, these columns disable their own indexes, so the other index is used.
-    let (status_column, storefront_column) = if is_already_selective {
-        ("orders.status || ''", "orders.storefront || ''")
-    } else {
-        ("orders.status", "orders.storefront")
-    };
-    match &filter.tag {
-        Some(tag) if is_already_selective => {
-            sql.push(" AND EXISTS (SELECT 1 FROM order_tags AS tagged WHERE tagged.tag = ")
-                .bind(tag.key())
-                .push(
-                    " AND tagged.created_at = orders.created_at AND tagged.number = orders.number)",
-                );
-        }
-        Some(tag) => {
-            sql.push(" AND tagged.tag = ").bind(tag.key());
-        }
-        None => {}
-    }
-    match &filter.sku {
-        Some(sku) if is_already_selective || filter.tag.is_some() => {
-            sql.push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
-                .bind(sku.to_string())
-                .push(" AND line.created_at = orders.created_at AND line.number = orders.number)");
-        }
-        Some(sku) => {
-            sql.push(" AND line.sku = ").bind(sku.to_string());
-        }
-        None => {}
-    }
-    if let Some(number) = filter.number {
-        sql.push(" AND orders.number = ").bind(number);
-    }
-    if let Some(external_id) = &filter.external_id {
-        sql.push(" AND orders.external_id = ")
-            .bind(external_id.clone());
-    }
-    let is_outstanding = filter.payment_status == Some(PaymentFilter::Outstanding);
-    let is_pending = filter.awaits_approval || is_outstanding;
-    let pending_status = is_pending.then_some(OrderStatus::Pending);
-    for status in filter.status.into_iter().chain(pending_status) {
-        sql.push(" AND ")
-            .push(status_column)
-            .push(" = ")
-            .bind(status.as_str());
-    }
-    push_state_filters(sql, filter, dialect);
-    if let Some(customer_id) = filter.customer_id {
-        sql.push(" AND orders.customer_id = ")
-            .bind(customer_id.to_string());
-    }
-    if let Some(storefront) = &filter.storefront {
-        sql.push(" AND ")
-            .push(storefront_column)
-            .push(" = ")
-            .bind(storefront.to_string());
-    }
-    if let Some(created_after) = filter.created_after {
-        sql.push(" AND ")
-            .push(time_column)
-            .push(" >= ")
-            .bind(ceil_millis(created_after));
-    }
-    if let Some(created_before) = filter.created_before {
-        sql.push(" AND ")
-            .push(time_column)
-            .push(" < ")
-            .bind(ceil_millis(created_before));
-    }
-    if !filter.include_deleted {
-        sql.push(" AND NOT orders.is_deleted");
-    }
-    let SortDirection {
-        after_operator,
-        until_operator,
-        ..
-    } = SortDirection::of(filter.sort);
-    for (cursor, range_operator) in [
-        (range.after_cursor, after_operator),
-        (range.end_cursor, until_operator),
-    ] {
-        if let Some(OrderCursor {
-            created_at_ms,
-            number,
-        }) = cursor
-        {
-            sql.push(" AND (")
-                .push(time_column)
-                .push(", ")
-                .push(number_column);
-            sql.push(range_operator).bind(created_at_ms).push(", ");
-            sql.bind(number).push(")");
-        }
-    }
-}
-
-/// Adds the conditions of the filters that compare a part of the order's state.
-///
-/// PostgreSQL assumes that half of the orders meet a `CASE`, so it reads them by the index in the order of the list.
-/// Of a comparison it would expect few, and read and sort all orders that the other filters select.
-fn push_state_filters(sql: &mut StatementBuilder, filter: &ListOrders, dialect: &Dialect) {
-    if filter.awaits_approval {
-        sql.push(" AND CASE WHEN ")
-            .push(dialect.awaits_approval_sql);
-        sql.push(" THEN true ELSE false END");
-    }
-    if let Some(payment_filter) = filter.payment_status {
-        // A payment begins with its status and its provider.
-        let payment_text = match payment_filter {
-            PaymentFilter::Outstanding => format!(r#"pending","provider":"{MANUAL}""#),
-            payment_filter => format!("{payment_filter}\""),
-        };
-        sql.push(" AND CASE WHEN ").push(dialect.payment_status_sql);
-        sql.push("CAST(")
-            .bind(i64::try_from(payment_text.len()).unwrap_or_default());
-        sql.push(" AS INTEGER)) = ").bind(payment_text);
-        sql.push(" THEN true ELSE false END");
-    }
-}
-
 /// Limits a page by its size, and adds the steps of its orders.
 fn page_with_steps(filter: &ListOrders, sqlite_sql: &str, postgres_sql: &str) -> Sql {
     let sort_order = SortDirection::of(filter.sort).sort_order;
@@ -504,12 +367,3 @@ fn with_steps(page_sql: &str, sort_order: &str) -> String {
          ORDER BY page.created_at{sort_order}, page.number{sort_order}"
     )
 }
-
-/// The first whole millisecond at or after `time`, since stored times are truncated to milliseconds.
-pub(super) fn ceil_millis(time: Timestamp) -> i64 {
-    let whole_millis = millis(time);
-    whole_millis + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
-}
-
-#[cfg(test)]
-mod tests;

@@ -14,8 +14,9 @@ use crate::{
         sql::{
             byte_limit::{MAX_PAGE_BYTES, bounded_sql},
             decode::{parse_field, parse_json, readable_rows},
+            index_prefix::IndexPrefix,
             row::Row,
-            statement::{Argument, Sql, StatementBuilder, arguments},
+            statement::{Argument, Sql, SqlDialect, StatementBuilder, arguments},
         },
     },
 };
@@ -78,6 +79,14 @@ fn return_at(row: &Row) -> Result<Return, StoreError> {
 }
 
 fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
+    let (sqlite_sql, arguments) = returns_page_sql(filter, SqlDialect::Sqlite);
+    let (postgres_sql, _) = returns_page_sql(filter, SqlDialect::Postgres);
+    let bounded_postgres_sql = bounded_sql(&postgres_sql, MAX_PAGE_BYTES, "state", "id DESC");
+    (Sql::texts(sqlite_sql, bounded_postgres_sql), arguments)
+}
+
+fn returns_page_sql(filter: &ListReturns, dialect: SqlDialect) -> (String, Vec<Argument>) {
+    let mut index_prefix = IndexPrefix::new(dialect);
     let mut statement = StatementBuilder::new(
         "SELECT order_returns.id, orders.state
          FROM order_returns JOIN orders ON orders.id = order_returns.order_id
@@ -93,35 +102,35 @@ fn select_returns(filter: &ListReturns) -> (Sql, Vec<Argument>) {
         push_search(&mut statement, search_text.trim());
     }
     if let Some(storefront) = &filter.storefront {
+        let storefront = storefront.to_string();
         // As an expression, the storefront disables its own index, so that of the order is used.
-        let storefront_condition = if is_of_one_order {
-            " AND order_returns.storefront || '' = "
+        if is_of_one_order {
+            statement
+                .push(" AND order_returns.storefront || '' = ")
+                .bind(storefront);
         } else {
-            " AND order_returns.storefront = "
-        };
-        statement
-            .push(storefront_condition)
-            .bind(storefront.to_string());
+            index_prefix.push_condition(&mut statement, "order_returns.storefront", storefront);
+        }
     }
     if let Some(status) = &filter.status {
-        let status_condition = if is_of_one_order {
-            " AND order_returns.status || '' = "
+        if is_of_one_order {
+            statement
+                .push(" AND order_returns.status || '' = ")
+                .bind(status.as_str());
         } else {
-            " AND order_returns.status = "
-        };
-        statement.push(status_condition).bind(status.as_str());
+            index_prefix.push_condition(&mut statement, "order_returns.status", status.as_str());
+        }
     }
     if let Some(cursor) = &filter.cursor {
         statement
             .push(" AND order_returns.id < ")
             .bind(cursor.as_str());
     }
+    index_prefix.push_order_by(&mut statement, " DESC");
     statement
-        .push(" ORDER BY order_returns.id DESC LIMIT ")
+        .push("order_returns.id DESC LIMIT ")
         .bind(filter.limit + 1);
-    let (page_sql, arguments) = statement.finish();
-    let bounded_sql = bounded_sql(&page_sql, MAX_PAGE_BYTES, "state", "id DESC");
-    (Sql::texts(page_sql, bounded_sql), arguments)
+    statement.finish()
 }
 
 /// Adds the condition that the return has the number `search_text`, `42-R1`, or that its order has it, `42` or `#42`.

@@ -16,7 +16,8 @@ use crate::{
         Store, StoreError,
         sql::{
             decode::{cloud_event_at, millis, parse_json, readable_rows, select_events},
-            statement::{Argument, Sql, StatementBuilder, among, arguments, list},
+            index_prefix::IndexPrefix,
+            statement::{Argument, Sql, SqlDialect, StatementBuilder, among, arguments, list},
         },
     },
 };
@@ -48,7 +49,24 @@ pub enum ClaimFilter<'a> {
 
 /// The statement for a page of endpoints. A search compares all endpoints: there are few.
 fn select_endpoints(filter: &ListEndpoints) -> (Sql, Vec<Argument>) {
-    let page_statement = |position_function: &'static str, searched_columns: [&'static str; 2]| {
+    Sql::for_each_dialect(|dialect| {
+        let (position_function, searched_columns) = match dialect {
+            SqlDialect::Sqlite => (
+                "instr",
+                [
+                    "lower(json_extract(state, '$.url'))",
+                    "lower(json_extract(state, '$.description'))",
+                ],
+            ),
+            SqlDialect::Postgres => (
+                "strpos",
+                [
+                    "lower((state::json ->> 'url') COLLATE \"C\")",
+                    "lower((state::json ->> 'description') COLLATE \"C\")",
+                ],
+            ),
+        };
+        let mut index_prefix = IndexPrefix::new(dialect);
         let mut statement =
             StatementBuilder::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
         if let Some(search_text) = &filter.q {
@@ -68,33 +86,15 @@ fn select_endpoints(filter: &ListEndpoints) -> (Sql, Vec<Argument>) {
             statement.push(", ").bind(search_text).push(") > 0)");
         }
         if let Some(storefront) = &filter.storefront {
-            statement
-                .push(" AND storefront = ")
-                .bind(storefront.to_string());
+            index_prefix.push_condition(&mut statement, "storefront", storefront.to_string());
         }
         if let Some(cursor_id) = &filter.cursor {
             statement.push(" AND id < ").bind(cursor_id.clone());
         }
-        statement
-            .push(" ORDER BY id DESC LIMIT ")
-            .bind(filter.limit + 1);
+        index_prefix.push_order_by(&mut statement, " DESC");
+        statement.push("id DESC LIMIT ").bind(filter.limit + 1);
         statement.finish()
-    };
-    let (sqlite_sql, arguments) = page_statement(
-        "instr",
-        [
-            "lower(json_extract(state, '$.url'))",
-            "lower(json_extract(state, '$.description'))",
-        ],
-    );
-    let (postgres_sql, _) = page_statement(
-        "strpos",
-        [
-            "lower((state::json ->> 'url') COLLATE \"C\")",
-            "lower((state::json ->> 'description') COLLATE \"C\")",
-        ],
-    );
-    (Sql::texts(sqlite_sql, postgres_sql), arguments)
+    })
 }
 
 impl Store {
@@ -268,19 +268,21 @@ impl Store {
 }
 
 /// The statement for a page of an endpoint's deliveries, and its arguments; each list has an index.
-fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
-    let mut statement = StatementBuilder::new("SELECT state FROM deliveries WHERE endpoint_id = ");
-    statement.bind(filter.id.to_string());
-    if let Some(status) = filter.status {
-        statement.push(" AND status = ").bind(status.as_str());
-    }
-    if let Some(cursor_id) = &filter.cursor {
-        statement.push(" AND id < ").bind(cursor_id.clone());
-    }
-    statement
-        .push(" ORDER BY id DESC LIMIT ")
-        .bind(filter.limit + 1);
-    statement.finish()
+fn select_deliveries(filter: &ListDeliveries) -> (Sql, Vec<Argument>) {
+    Sql::for_each_dialect(|dialect| {
+        let mut index_prefix = IndexPrefix::new(dialect);
+        let mut statement = StatementBuilder::new("SELECT state FROM deliveries WHERE true");
+        index_prefix.push_condition(&mut statement, "endpoint_id", filter.id.to_string());
+        if let Some(status) = filter.status {
+            index_prefix.push_condition(&mut statement, "status", status.as_str());
+        }
+        if let Some(cursor_id) = &filter.cursor {
+            statement.push(" AND id < ").bind(cursor_id.clone());
+        }
+        index_prefix.push_order_by(&mut statement, " DESC");
+        statement.push("id DESC LIMIT ").bind(filter.limit + 1);
+        statement.finish()
+    })
 }
 
 #[cfg(test)]
@@ -308,7 +310,7 @@ mod tests {
                 panic!("it is a list of deliveries")
             };
             let (sql, arguments) = select_deliveries(&filter);
-            let plan_steps = sqlite::query_plan(&connection, &sql, arguments);
+            let plan_steps = sqlite::query_plan(&connection, sql.sqlite(), arguments);
             assert!(
                 matches!(&plan_steps[..], [plan_step] if plan_step.contains(expected_index)),
                 "{plan_steps:?}"

@@ -7,6 +7,7 @@ pub(crate) mod bulk;
 pub(in crate::store) mod byte_limit;
 pub(in crate::store) mod customer;
 pub(in crate::store) mod decode;
+pub(in crate::store) mod index_prefix;
 pub(crate) mod row;
 pub(crate) mod session;
 pub(crate) mod statement;

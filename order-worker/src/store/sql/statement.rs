@@ -32,6 +32,15 @@ impl Sql {
         }
     }
 
+    /// The statement that `build` returns for each dialect, with the same arguments for both.
+    pub(in crate::store) fn for_each_dialect(
+        build: impl Fn(SqlDialect) -> (String, Vec<Argument>),
+    ) -> (Self, Vec<Argument>) {
+        let (sqlite_sql, arguments) = build(SqlDialect::Sqlite);
+        let (postgres_sql, _) = build(SqlDialect::Postgres);
+        (Self::texts(sqlite_sql, postgres_sql), arguments)
+    }
+
     #[cfg(test)]
     pub(in crate::store) fn sqlite(&self) -> &str {
         self.sqlite.as_str()
@@ -65,6 +74,13 @@ macro_rules! among {
     };
 }
 pub(crate) use among;
+
+/// The database that a text of a statement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum SqlDialect {
+    Sqlite,
+    Postgres,
+}
 
 /// An argument of a statement.
 #[derive(Debug, Clone)]
