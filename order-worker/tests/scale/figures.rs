@@ -281,6 +281,9 @@ impl Figures {
 
 /// Prints a Markdown table with one column per number of orders.
 pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
+    let Some(first_figures) = figures_by_size.first() else {
+        return;
+    };
     let table_row = |figure_text: &dyn Fn(&Figures) -> String| {
         let table_row: Vec<_> = figures_by_size.iter().map(figure_text).collect();
         table_row.join(" | ")
@@ -290,7 +293,7 @@ pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
         table_row(&|figures| { format!("{} orders", figures.order_count) })
     );
     println!("|---|{}", "---|".repeat(figures_by_size.len()));
-    for (operation_index, (operation_name, _)) in figures_by_size[0].durations.iter().enumerate() {
+    for (operation_index, (operation_name, _)) in first_figures.durations.iter().enumerate() {
         let row_text = table_row(&|figures| {
             format!(
                 "{:.2}",

@@ -58,7 +58,8 @@ async fn main() {
         order_counts.dedup();
         let mut figures_by_size = Vec::new();
         for count in order_counts {
-            figures_by_size.push(Box::pin(measure_with_orders(&database_url, count)).await);
+            let figures = Box::pin(measure_with_orders(&database_url, count)).await;
+            figures_by_size.extend(figures);
             print_figures(store_name, &figures_by_size);
         }
     }
@@ -67,10 +68,14 @@ async fn main() {
     }
 }
 
-/// Fills the database up to `order_count` orders, and measures.
-async fn measure_with_orders(database_url: &str, order_count: usize) -> Figures {
+/// Fills the database up to `order_count` orders, and measures. Returns `None` if it has more orders, from an earlier
+/// run.
+async fn measure_with_orders(database_url: &str, order_count: usize) -> Option<Figures> {
     let store = Store::open(database_url, None).await.unwrap();
     let mut sample_database = SampleDatabase::open(store.clone()).await;
+    if sample_database.order_count > order_count {
+        return None;
+    }
     let orders_per_second = sample_database.fill(order_count).await;
     sample_database::mark_events_as_read(database_url).await;
     sample_database::vacuum(database_url).await;
@@ -88,5 +93,5 @@ async fn measure_with_orders(database_url: &str, order_count: usize) -> Figures 
     assert!(first_violations.is_empty(), "{first_violations:?}");
     drop(sample_database);
     store.close().await;
-    figures
+    Some(figures)
 }

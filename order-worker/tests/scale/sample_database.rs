@@ -35,7 +35,7 @@ pub(crate) struct SampleDatabase {
     pub(crate) customer_ids: Vec<CustomerId>,
     /// A sample of the orders.
     pub(crate) sample_ids: Vec<OrderId>,
-    order_count: usize,
+    pub(crate) order_count: usize,
 }
 
 pub(crate) fn default_rules() -> Rules {
