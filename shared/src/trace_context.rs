@@ -16,6 +16,8 @@ const MAX_TRACESTATE_LENGTH: usize = 512;
 const LARGE_MEMBER_LENGTH: usize = 128;
 /// Maximum length of a member's key, and of its value.
 const MAX_KEY_OR_VALUE_LENGTH: usize = 256;
+/// Length of a `traceparent` in version 00.
+const TRACEPARENT_LENGTH: usize = 55;
 /// Bits of the flags that the specification defines: sampled, and random trace id.
 const KNOWN_FLAGS: u8 = 0b11;
 /// `traceparent` of an unsampled trace.
@@ -35,8 +37,16 @@ impl TraceContext {
     /// `tracestate` if that is invalid or empty.
     pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let (trace_id, span_id, flags) = parse_traceparent(traceparent)?;
+        let is_normalized = traceparent.len() == TRACEPARENT_LENGTH
+            && traceparent.starts_with("00")
+            && flags & KNOWN_FLAGS == flags;
         Some(Self {
-            traceparent: format_traceparent(trace_id, span_id, flags),
+            // Every stored context is normalized, and each order reads a dozen of them.
+            traceparent: if is_normalized {
+                traceparent.to_owned()
+            } else {
+                format_traceparent(trace_id, span_id, flags)
+            },
             tracestate: tracestate.and_then(parse_tracestate),
         })
     }
@@ -86,20 +96,29 @@ fn format_traceparent(trace_id: &str, span_id: &str, flags: u8) -> String {
 
 /// Parses a `traceparent` into trace id, span id and flags.
 fn parse_traceparent(text: &str) -> Option<(&str, &str, u8)> {
-    let mut parts = text.split('-');
-    let (version, trace_id, span_id, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_hex = |part: &str, length: usize| {
+    // The lengths of all fields are fixed; later versions may append fields.
+    let (version, trace_id, span_id, flags) = (
+        text.get(..2)?,
+        text.get(3..35)?,
+        text.get(36..52)?,
+        text.get(53..TRACEPARENT_LENGTH)?,
+    );
+    let bytes = text.as_bytes();
+    let has_separators = [2, 35, 52].iter().all(|index| bytes[*index] == b'-');
+    let further_fields = text.get(TRACEPARENT_LENGTH..)?;
+    let is_ended = match version {
+        // Version 00 must not have further fields.
+        "00" => further_fields.is_empty(),
+        _ => further_fields.is_empty() || further_fields.starts_with('-'),
+    };
+    let is_hex = |part: &str| {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        part.len() == length && part.bytes().all(is_digit)
+        part.bytes().all(is_digit)
     };
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let is_known_version = is_hex(version, 2)
-        && version != "ff"
-        // Later versions may append fields; version 00 must not.
-        && (version != "00" || parts.next().is_none());
-    let is_well_formed = is_hex(trace_id, 32) && is_hex(span_id, 16) && is_hex(flags, 2);
-    if !is_known_version || !is_well_formed || is_zero(trace_id) || is_zero(span_id) {
+    let is_well_formed =
+        has_separators && is_ended && [version, trace_id, span_id, flags].into_iter().all(is_hex);
+    if !is_well_formed || version == "ff" || is_zero(trace_id) || is_zero(span_id) {
         return None;
     }
     Some((trace_id, span_id, u8::from_str_radix(flags, 16).ok()?))

@@ -182,7 +182,7 @@ pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), S
         subject: row.text(2)?.to_owned(),
         time: timestamp(row.integer(4)?)?,
         datacontenttype: "application/json".into(),
-        sequence: format!("{:020}", row.integer(3)?),
+        sequence: padded_sequence(row.integer(3)?),
         position: Some(position.to_string()),
         storefront: storefront
             .map(|storefront_text| parse_field("storefront", storefront_text))
@@ -201,11 +201,19 @@ pub(in crate::store) fn cloud_event_at(row: &Row) -> Result<(i64, CloudEvent), S
     Ok((position, event))
 }
 
+/// The sequence as a text of 20 digits, so that texts are ordered like numbers.
+fn padded_sequence(sequence: i64) -> String {
+    const ZEROS: &str = "00000000000000000000";
+    let digits = sequence.to_string();
+    [ZEROS.get(digits.len()..).unwrap_or_default(), &digits].concat()
+}
+
 /// The data of an event. Data that is not JSON is replaced by `{"unreadable": "reason"}`, since consumers of
 /// the feed have to get past the event.
 fn data_at(row: &Row) -> Result<Json, StoreError> {
-    let Some(reason) = find_data_error(row)? else {
-        return parse_json("event", row.text(11)?);
+    let reason = match serde_json::from_str::<Json>(row.text(11)?) {
+        Ok(data_json) => return Ok(data_json),
+        Err(error) => error.to_string(),
     };
     tracing::error!(
         event = row.text(1)?,

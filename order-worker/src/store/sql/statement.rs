@@ -142,7 +142,7 @@ impl From<Option<String>> for Argument {
 /// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not store. Requests with NUL
 /// characters are refused at the gateway, but an error message of a provider may contain one.
 fn replace_nul(text: String) -> String {
-    if text.contains('\0') {
+    if memchr::memchr(0, text.as_bytes()).is_some() {
         return text.replace('\0', "\u{fffd}");
     }
     text

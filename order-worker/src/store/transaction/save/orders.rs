@@ -156,7 +156,8 @@ pub(super) fn save_payment_references(writes: &mut Writes, working_set: &Working
 fn stored_state(order: &Order) -> Result<String, StoreError> {
     let state_json = to_json(order)?;
     let members = state_json.strip_prefix('{').unwrap_or_default();
-    Ok(format!("{{\"format\":{},{members}", order.format()))
+    let format_number = order.format().to_string();
+    Ok([r#"{"format":"#, &format_number, ",", members].concat())
 }
 
 pub(super) fn save_orders(
