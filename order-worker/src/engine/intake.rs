@@ -1,7 +1,7 @@
 //! Collects batches: requests first, but results of steps must not fall behind too far.
 //!
-//! Under load, step results join requests in groups; between a few requests, they are decided in small groups at
-//! intervals, so that they share commits.
+//! Under load, step results join requests in groups. With fewer requests, a few join every second batch; and with very
+//! few, which leave the engine time, more are decided together at intervals, so that they share commits.
 //! Results that are overdue are treated like requests.
 
 use std::{
@@ -26,9 +26,13 @@ const REQUESTS_PER_STEP_RESULT: usize = 16;
 /// Under load, step results are decided in groups of this size, so that their follow-up steps and messages
 /// share batches.
 const STEP_RESULTS_PER_GROUP: usize = 64;
-/// Between a few requests, at most this many step results are decided at once, alone or with the next requests.
+/// With fewer requests than under load, at most this many step results join every second batch.
+const STEP_RESULTS_WITH_REQUESTS: usize = 4;
+/// Up to this many requests in a batch are very few: other batches leave the engine no time for more step results.
+const VERY_FEW_REQUESTS: usize = 3;
+/// With very few requests, at most this many step results are decided at once, alone or with the next requests.
 const STEP_RESULTS_BETWEEN_REQUESTS: usize = 16;
-/// Between a few requests, time from one group of step results to the next: later ones share a batch, and so a commit.
+/// With very few requests, time from one group of step results to the next: later ones share a batch, and so a commit.
 const STEP_RESULTS_INTERVAL: Duration = Duration::from_millis(5);
 /// Interval at which a waiting step result checks whether the load is over.
 const LOAD_CHECK_INTERVAL: Duration = Duration::from_millis(1);
@@ -131,11 +135,18 @@ impl Intake {
             _ if self.are_results_late => (MAX_BATCH, 0),
             0 if self.is_under_load() => (0, self.requests_since_steps),
             0 if !self.activity.expects_requests() => (MAX_BATCH, 0),
-            few_or_none if few_or_none < HIGH_LOAD => {
+            very_few_or_none if very_few_or_none <= VERY_FEW_REQUESTS => {
                 if self.is_soon_after_step_results() {
-                    (0, self.requests_since_steps + few_or_none)
+                    (0, self.requests_since_steps + very_few_or_none)
                 } else {
                     (STEP_RESULTS_BETWEEN_REQUESTS, 0)
+                }
+            }
+            few_requests if few_requests < HIGH_LOAD => {
+                if self.requests_since_steps == 0 {
+                    (0, few_requests)
+                } else {
+                    (STEP_RESULTS_WITH_REQUESTS, 0)
                 }
             }
             many_requests => match self.requests_since_steps + many_requests {
@@ -238,13 +249,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_of_step_results_joins_few_requests_after_an_interval() {
+    async fn few_step_results_join_every_second_batch_of_few_requests() {
+        let (mut intake, request_sender, _steps) = new_intake(1_000);
+        let mut step_result_counts = Vec::new();
+        for request_count in [VERY_FEW_REQUESTS + 1, HIGH_LOAD - 1, 5, 5] {
+            step_result_counts
+                .push(decide_requests(&mut intake, &request_sender, request_count).await);
+        }
+        let joining_count = STEP_RESULTS_WITH_REQUESTS;
+        assert_eq!(step_result_counts, [0, joining_count, 0, joining_count]);
+    }
+
+    #[tokio::test]
+    async fn a_group_of_step_results_joins_very_few_requests_after_an_interval() {
         let (mut intake, request_sender, _steps) = new_intake(1_000);
         let mut step_result_counts = Vec::new();
         let (now, hour) = (Instant::now(), Duration::from_hours(1));
         for last_steps_at in [now + hour, now - STEP_RESULTS_INTERVAL, now + hour] {
             intake.last_steps_at = last_steps_at;
-            step_result_counts.push(decide_requests(&mut intake, &request_sender, 3).await);
+            step_result_counts
+                .push(decide_requests(&mut intake, &request_sender, VERY_FEW_REQUESTS).await);
         }
         assert_eq!(step_result_counts, [0, STEP_RESULTS_BETWEEN_REQUESTS, 0]);
     }

@@ -17,11 +17,12 @@ use std::{
 
 use rusqlite::Connection as Raw;
 
-/// Number of pages to copy from which on a checkpoint begins. A page that many commits change is copied once.
-const CHECKPOINT_PAGES: i64 = 4_000;
-/// Number of pages, 64 MiB, to copy at which the writer waits for the thread, and size of the log from which on
+/// Number of pages, 47 MiB, to copy from which on a checkpoint begins. A page that many commits change is copied once,
+/// so fewer checkpoints copy fewer pages.
+const CHECKPOINT_PAGES: i64 = 12_000;
+/// Number of pages, 188 MiB, to copy at which the writer waits for the thread, and size of the log from which on
 /// the writer keeps it copied, so that it starts again as soon as no reader needs it.
-const MAX_PAGES: i64 = 16_000;
+const MAX_PAGES: i64 = 48_000;
 /// Number of pages to copy at which the writer copies them in a log of that size.
 const PAGES_OF_LARGE_LOG: i64 = 100;
 const CHECKPOINT_SQL: &str = "PRAGMA wal_checkpoint(PASSIVE)";
