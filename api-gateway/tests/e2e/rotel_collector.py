@@ -29,9 +29,17 @@ def end_with_this_process():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def link_target(file):
+    """The target of a symbolic link; None if the file was closed meanwhile."""
+    try:
+        return os.readlink(file)
+    except FileNotFoundError:
+        return None
+
+
 def listening_port(pid):
     """The port on 127.0.0.1 that the process listens on; None if it does not listen yet."""
-    sockets = {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+    sockets = {link_target(file) for file in Path(f"/proc/{pid}/fd").iterdir()}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, *_, inode = line.split()[:10]
         address, port = local.split(":")

@@ -55,7 +55,13 @@ impl PythonProgram {
             !self.printed_text().is_empty()
         })
         .await;
-        self.printed_text().lines().next().unwrap().to_owned()
+        let printed_text = self.printed_text();
+        let port = printed_text.lines().next().unwrap();
+        assert!(
+            port.parse::<u16>().is_ok(),
+            "the program did not start: {printed_text}"
+        );
+        port.to_owned()
     }
 }
 
