@@ -18,7 +18,8 @@ pub(crate) struct Figures {
     pub(crate) order_count: usize,
     /// Operation and median latency.
     durations: Vec<(&'static str, Duration)>,
-    pub(crate) verify_duration: Duration,
+    /// `None` if `verify` was not run.
+    pub(crate) verify_duration: Option<Duration>,
     /// Orders that were added per second, with their later events.
     pub(crate) orders_per_second: f64,
     pub(crate) database_bytes: u64,
@@ -63,11 +64,8 @@ impl Figures {
         let newest_order = store.orders(&all_orders(), None).await.unwrap().rows[0]
             .0
             .clone();
-        let oldest_id = sample_database
-            .sample_ids
-            .first()
-            .copied()
-            .unwrap_or(newest_order.id);
+        let sample_ids = sample_database.sample_ids().await;
+        let oldest_id = sample_ids[0];
         let (oldest_order, _) = store.order(oldest_id).await.unwrap().unwrap();
         let middle_time = Timestamp::from_millisecond(i64::midpoint(
             oldest_order.created_at.as_millisecond(),
@@ -211,7 +209,6 @@ impl Figures {
             sample_database.decline_order(order_id).await;
         })
         .await;
-        let sample_ids = &sample_database.sample_ids;
         let mut durations = vec![("create and decline, a commit each", create_duration)];
         let get_duration = median_duration(async |sample_number| {
             let order_id = sample_ids[sample_number * 7919 % sample_ids.len()];
@@ -271,7 +268,7 @@ impl Figures {
         Self {
             order_count,
             durations,
-            verify_duration: Duration::ZERO,
+            verify_duration: None,
             orders_per_second: 0.0,
             database_bytes: 0,
             peak_memory_kib: 0,
@@ -302,21 +299,24 @@ pub(crate) fn print_figures(store_name: &str, figures_by_size: &[Figures]) {
         });
         println!("| {operation_name} | {row_text} |");
     }
-    let verify_row = table_row(&|figures| {
-        format!(
-            "{:.1}",
-            figures.verify_duration.as_secs_f64() * 1e6 / figures.order_count as f64
-        )
-    });
-    println!("| verify, each 1,000 orders | {verify_row} |");
     let print_row = |row_name: &str, figure_text: &dyn Fn(&Figures) -> String| {
         println!("| {row_name} | {} |", table_row(figure_text));
     };
+    let verify_text = |figures: &Figures, orders: f64| {
+        figures
+            .verify_duration
+            .map_or("not run".to_owned(), |duration| {
+                format!("{:.1}", duration.as_secs_f64() / orders)
+            })
+    };
+    print_row("verify, each 1,000 orders", &|figures| {
+        verify_text(figures, figures.order_count as f64 / 1e6)
+    });
     print_row("orders added per second", &|figures| {
         format!("{:.0}", figures.orders_per_second)
     });
     print_row("verify in all, seconds", &|figures| {
-        format!("{:.1}", figures.verify_duration.as_secs_f64())
+        verify_text(figures, 1.0)
     });
     print_row("size on disk, MiB", &|figures| {
         (figures.database_bytes >> 20).to_string()

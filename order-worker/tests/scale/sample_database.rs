@@ -17,7 +17,7 @@ use order_worker::{
 use serde_json::{Value, json};
 use shared::{
     id::{CustomerId, OrderId, Storefront, Warehouse},
-    order::Label,
+    order::{Label, ListOrders},
     outcome::RpcReply,
     request::{Caller, Request, Role},
 };
@@ -28,13 +28,13 @@ const BATCH_SIZE: usize = 1_000;
 /// Number of products; every order has one or two of them.
 pub(crate) const SKU_COUNT: usize = 500;
 const CUSTOMER_COUNT: usize = 1_000;
+/// Number of orders in a sample.
+const SAMPLE_ID_COUNT: usize = 500;
 
 /// A store with a catalogue and customers.
 pub(crate) struct SampleDatabase {
     store: Store,
     pub(crate) customer_ids: Vec<CustomerId>,
-    /// A sample of the orders.
-    pub(crate) sample_ids: Vec<OrderId>,
     pub(crate) order_count: usize,
 }
 
@@ -218,7 +218,6 @@ impl SampleDatabase {
         Self {
             store,
             customer_ids,
-            sample_ids: Vec::new(),
             order_count: usize::try_from(order_count).unwrap(),
         }
     }
@@ -235,13 +234,28 @@ impl SampleDatabase {
             let commands = (0..batch_size)
                 .map(|index_in_batch| self.create_order_command(self.order_count + index_in_batch));
             let commands: Vec<_> = commands.collect();
-            let created_orders = commit_with_later(&self.store, &commands, &|created_orders| {
+            commit_with_later(&self.store, &commands, &|created_orders| {
                 later_commands(created_orders)
-            });
-            self.sample_ids.push(order_id(&created_orders.await[0]));
+            })
+            .await;
             self.order_count += batch_size;
         }
         added_count as f64 / started_at.elapsed().as_secs_f64()
+    }
+
+    /// Ids of orders from the first to the last, at equal distances.
+    pub(crate) async fn sample_ids(&self) -> Vec<OrderId> {
+        let mut sample_ids = Vec::new();
+        for sample_number in 0..SAMPLE_ID_COUNT {
+            let order_number = 1 + sample_number * (self.order_count - 1) / (SAMPLE_ID_COUNT - 1);
+            let filter = ListOrders {
+                number: Some(i64::try_from(order_number).unwrap()),
+                ..ListOrders::newest(1)
+            };
+            let found_orders = self.store.orders(&filter, None).await.unwrap();
+            sample_ids.push(found_orders.rows[0].0.id);
+        }
+        sample_ids
     }
 
     pub(crate) fn create_order_command(&self, order_index: usize) -> Command {
