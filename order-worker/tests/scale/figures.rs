@@ -149,7 +149,7 @@ impl Figures {
             (
                 "list by customer",
                 ListOrders {
-                    customer_id: Some(sample_database.customer_ids[7]),
+                    customer_id: Some(oldest_order.customer_id),
                     ..order_filter.clone()
                 },
                 None,
@@ -189,7 +189,7 @@ impl Figures {
             (
                 "list by customer, status and sku",
                 ListOrders {
-                    customer_id: Some(sample_database.customer_ids[7]),
+                    customer_id: Some(oldest_order.customer_id),
                     status: Some(OrderStatus::Delivered),
                     sku: Some("S7".parse().unwrap()),
                     ..order_filter.clone()

@@ -23,7 +23,7 @@ use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE};
 use crate::store::StoreError;
 
 /// Settings of all connections.
-const SESSION_SETTINGS: [(&str, &str); 9] = [
+const SESSION_SETTINGS: [(&str, &str); 10] = [
     // Timeouts of the server in milliseconds: for a statement, for a lock, and for an open transaction whose
     // worker has disappeared.
     ("statement_timeout", "10000"),
@@ -35,6 +35,8 @@ const SESSION_SETTINGS: [(&str, &str); 9] = [
     // longer than executing it, and JIT compilation takes longer still.
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
+    // A page of a large table is read faster than parallel workers start, which takes 5 ms.
+    ("max_parallel_workers_per_gather", "0"),
     // Plans use the indexes of the keys. Otherwise a plan that was made while a table was empty or small
     // would scan the whole table, and would stay in use when the table has grown.
     ("enable_seqscan", "off"),
