@@ -19,6 +19,7 @@
 
 mod api_keys;
 mod customers;
+mod ledger;
 mod messages;
 mod returns;
 mod tags;
@@ -31,16 +32,16 @@ use shared::{
     event::{Event, EventData},
     id::{OrderId, Sku, Warehouse},
     money::MAX_AMOUNT,
-    order::{OrderStatus, PaymentStatus, StockItem, restocked_items},
+    order::{OrderStatus, StockItem, restocked_items},
 };
 
+use self::ledger::SandboxLedger;
 use crate::{
     domain::{
         order::Order,
-        step::{Step, StepKey, StepRow},
+        step::{Step, StepRow},
         stock::WarehouseStock,
     },
-    providers::sandbox::payment::{PaymentRecord, payment_records},
     store::{Audit, Unreadable},
 };
 
@@ -72,17 +73,10 @@ type StockByPlace = BTreeMap<(Sku, Warehouse), WarehouseStock>;
 /// When the database can't be read. Violations are not errors; they are in the report.
 pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
-    // The ledger is not part of the snapshot. It is read before and after the snapshot begins: payments that
-    // are equal in both were equal in between. The others are being changed, and are not compared.
-    let records_before_snapshot = payment_records(database_url).await?;
+    // The ledger is not part of the snapshot: it is read before and after the snapshot begins.
+    let mut ledger = SandboxLedger::read(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
-    let mut payment_records = payment_records(database_url).await?;
-    let changing_payments: BTreeSet<String> = payment_records
-        .iter()
-        .filter(|(record_key, record)| records_before_snapshot.get(*record_key) != Some(record))
-        .map(|(record_key, _)| record_key.clone())
-        .collect();
-    payment_records.retain(|record_key, _| records_before_snapshot.contains_key(record_key));
+    ledger.read_again(database_url).await?;
     let mut report = Report::default();
 
     let steps_by_order = audit.all_steps().await?;
@@ -121,13 +115,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
                 add_items(&mut reserved_by_orders, &edit.reserved, 0, 1);
             }
             let steps = steps_by_order.get(&order.id).map_or(&[][..], Vec::as_slice);
-            check_payment(
-                order,
-                steps,
-                &payment_records,
-                &changing_payments,
-                &mut report,
-            );
+            ledger.check_payment(order, steps, &mut report);
             transactions::check_transactions(order, steps, &mut report);
             check_shipped_goods(order, steps, &orders_with_discarded_capture, &mut report);
         }
@@ -145,7 +133,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             .push(format!("return {return_id}: its order does not exist"));
     }
     messages::check_messages(&mut audit, &mut report).await?;
-    check_payment_owners(&payment_records, &order_ids, &mut report);
+    ledger.check_owners(&order_ids, &mut report);
     check_stock(
         &mut audit,
         &reserved_by_orders,
@@ -275,164 +263,6 @@ fn check_shipped_goods(
             "order {}: goods worth {uncollectable_amount} minor units were shipped, but their payment is neither captured, nor authorized, nor written off",
             order.id
         ));
-    }
-}
-
-/// Compares the payment of an order with the provider's ledger.
-fn check_payment(
-    order: &Order,
-    steps: &[StepRow],
-    payment_records: &HashMap<String, PaymentRecord>,
-    changing_payments: &BTreeSet<String>,
-    report: &mut Report,
-) {
-    check_other_payments(order, steps, payment_records, changing_payments, report);
-    let order_id = order.id;
-    let step_key = StepKey {
-        order_id,
-        step: Step::authorization(order.authorized_edit_number),
-    }
-    .to_string();
-    let payment_record = payment_records.get(&step_key).cloned().unwrap_or_default();
-    let mut violation = |problem: String| {
-        report
-            .violations
-            .push(format!("order {order_id}: {problem}"));
-    };
-
-    if payment_record.authorization_count > 1 {
-        violation(format!(
-            "the payment provider authorized {} times",
-            payment_record.authorization_count
-        ));
-    }
-    // At most one capture for each shipment.
-    let shipped_count = i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
-    if payment_record.capture_count > shipped_count.max(1) {
-        violation(format!(
-            "the payment provider captured {} times for {shipped_count} shipments",
-            payment_record.capture_count
-        ));
-    }
-    let has_step = |step: &Step| steps.iter().any(|step_row| step_row.key.step == *step);
-    let is_authorized = order.payment.status == PaymentStatus::Authorized;
-    if order.status == OrderStatus::Cancelled && is_authorized && !has_step(&Step::VoidPayment) {
-        violation("cancelled, but its authorization was not voided".to_owned());
-    }
-    // The provider captured before the authorization was recorded here, and the order was cancelled and
-    // refunded.
-    let authorized_amount = match order.payment.authorized {
-        0 if order.status == OrderStatus::Cancelled => order.total,
-        authorized_amount => authorized_amount,
-    };
-    if order.payment.captured > authorized_amount && !order.is_paid_manually() {
-        violation(format!(
-            "captured {} minor units, but only {authorized_amount} are authorized",
-            order.payment.captured
-        ));
-    }
-    if changing_payments.contains(&step_key) {
-        return;
-    }
-    // A pending or dead step explains a difference. A free order is not in the ledger.
-    if order.total == 0
-        || order.payment.provider != "sandbox"
-        || steps
-            .iter()
-            .any(|step_row| !step_row.key.step.is_timer_or_check())
-    {
-        return;
-    }
-    let expected_payment_status = match order.payment.status {
-        PaymentStatus::Pending => "nothing",
-        PaymentStatus::Authorized => "authorized",
-        PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
-            "captured"
-        }
-        PaymentStatus::Voided => "voided",
-        PaymentStatus::Failed => "declined",
-    };
-    let ledger_payment_status = match payment_record.status.as_str() {
-        "" | "asked" => "nothing",
-        status => status,
-    };
-    if expected_payment_status != ledger_payment_status {
-        violation(format!(
-            "its payment is {expected_payment_status} in the database, but {ledger_payment_status} in the provider's ledger"
-        ));
-    }
-    if (order.payment.captured, order.payment.refunded)
-        != (payment_record.captured, payment_record.refunded)
-    {
-        violation(format!(
-            "captured {} and refunded {} in the database, but {} and {} in the provider's ledger",
-            order.payment.captured,
-            order.payment.refunded,
-            payment_record.captured,
-            payment_record.refunded
-        ));
-    }
-}
-
-/// Checks that each payment that is not the order's, because an edit replaced it or was rejected, is voided or
-/// has a step that voids it.
-fn check_other_payments(
-    order: &Order,
-    steps: &[StepRow],
-    payment_records: &HashMap<String, PaymentRecord>,
-    changing_payments: &BTreeSet<String>,
-    report: &mut Report,
-) {
-    let is_free = order.total == 0 && order.payment.captured == 0;
-    let is_pending = |edit_number: u32| order.has_pending_edit(edit_number);
-    let is_other = |edit_number: &u32| *edit_number != order.authorized_edit_number || is_free;
-    for edit_number in (0..=order.last_edit_number).filter(is_other) {
-        let has_step = steps
-            .iter()
-            .any(|step_row| step_row.key.step == Step::VoidAuthorization(edit_number));
-        if order.open_authorizations.contains_key(&edit_number) && !has_step {
-            report.violations.push(format!(
-                "order {}: authorization {edit_number} is not the order's, and no step voids it",
-                order.id
-            ));
-        }
-        let step_key = StepKey {
-            order_id: order.id,
-            step: Step::authorization(edit_number),
-        }
-        .to_string();
-        let payment_record = payment_records.get(&step_key);
-        let is_authorized_in_ledger =
-            payment_record.is_some_and(|payment_record| payment_record.status == "authorized");
-        if is_authorized_in_ledger
-            && !has_step
-            && !is_pending(edit_number)
-            && !changing_payments.contains(&step_key)
-        {
-            report.violations.push(format!(
-                "order {}: payment {step_key} is authorized in the provider's ledger, but it is not the order's",
-                order.id
-            ));
-        }
-    }
-}
-
-/// Finds payments in the ledger that belong to no order.
-fn check_payment_owners(
-    payment_records: &HashMap<String, PaymentRecord>,
-    order_ids: &BTreeSet<OrderId>,
-    report: &mut Report,
-) {
-    for record_key in payment_records.keys() {
-        let record_order_id = record_key
-            .split('/')
-            .next()
-            .and_then(|record_order_id| record_order_id.parse::<OrderId>().ok());
-        if record_order_id.is_none_or(|record_order_id| !order_ids.contains(&record_order_id)) {
-            report
-                .violations
-                .push(format!("payment {record_key}: its order does not exist"));
-        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Payment {
 
 /// Status of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(crate) enum Status {
     /// Not authorized yet.
     Pending,
     Authorized,
@@ -106,7 +106,7 @@ impl Status {
         Self::Voided,
     ];
 
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "asked",
             Self::Authorized => "authorized",

@@ -8,7 +8,7 @@
 //! - `ledger`: the effect of each call; `ledger_writer`: loads and saves it.
 
 pub mod carrier;
-mod ledger;
+pub(crate) mod ledger;
 mod ledger_writer;
 pub mod payment;
 

@@ -10,25 +10,28 @@
 //!
 //! Any other token is declined as unknown.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use uuid::Uuid;
 
 use super::{
     Sandbox,
-    ledger::{HeldAuthorization, Ledger},
+    ledger::{HeldAuthorization, Ledger, Status},
     open_audit_session,
 };
 use crate::{
     domain::{command::StepResult, payment::PaymentState},
     providers::{Payment, ProviderError},
+    store::sql::session::Session,
 };
 
 /// Name of this provider in orders and events.
 pub const NAME: &str = "sandbox";
 /// Default payment method.
 pub const DEFAULT_METHOD: &str = "pm_ok";
+/// Payments per page of a [`LedgerReader`].
+const PAYMENTS_PER_PAGE: i64 = 1_000;
 /// Response time of `pm_slow`.
 const SLOW_METHOD_DELAY: Duration = Duration::from_secs(3);
 
@@ -150,49 +153,79 @@ fn new_reference() -> String {
 }
 
 /// A payment in the ledger.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PaymentRecord {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PaymentRecord {
     /// Number of authorizations.
-    pub authorization_count: i64,
+    pub(crate) authorization_count: i64,
     /// Number of captures.
-    pub capture_count: i64,
-    /// `authorized`, `captured`, `voided`…
-    pub status: String,
+    pub(crate) capture_count: i64,
+    /// Its status.
+    pub(crate) status: Status,
     /// Captured amount in minor units.
-    pub captured: i64,
+    pub(crate) captured: i64,
     /// Refunded amount in minor units.
-    pub refunded: i64,
+    pub(crate) refunded: i64,
 }
 
-/// All payments in the ledger that belongs to `database_url`, by key; empty if there is no ledger.
-///
-/// # Errors
-/// When it can't be read.
-pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<String, PaymentRecord>> {
-    let Some(mut audit_session) = open_audit_session(database_url).await? else {
-        return Ok(HashMap::new());
-    };
-    let payment_rows = audit_session
-        .fetch(
-            "SELECT key, status, captured, refunded,
-                    (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'authorize'),
-                    (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'capture')
-             FROM payments",
-            Vec::new(),
-        )
-        .await
-        .context("can't read the sandbox's ledger")?;
-    payment_rows
-        .iter()
-        .map(|payment_row| {
+/// Reads all payments of a ledger page by page, by key.
+pub(crate) struct LedgerReader {
+    /// Connection to the ledger; none if there is no ledger.
+    audit_session: Option<Session>,
+    after_key: String,
+}
+
+impl LedgerReader {
+    /// Opens the ledger that belongs to `database_url`.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub(crate) async fn open(database_url: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            audit_session: open_audit_session(database_url).await?,
+            after_key: String::new(),
+        })
+    }
+
+    /// The next payments with their keys; none after the last one. Payments that are made meanwhile may be among
+    /// them or not.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub(crate) async fn next_page(&mut self) -> anyhow::Result<Vec<(String, PaymentRecord)>> {
+        let Some(audit_session) = &mut self.audit_session else {
+            return Ok(Vec::new());
+        };
+        let payment_rows = audit_session
+            .fetch(
+                "SELECT key, status, captured, refunded,
+                        (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'authorize'),
+                        (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'capture')
+                 FROM payments WHERE key > $1 ORDER BY key LIMIT $2",
+                vec![
+                    self.after_key.as_str().into(),
+                    PAYMENTS_PER_PAGE.into(),
+                ],
+            )
+            .await
+            .context("can't read the sandbox's ledger")?;
+        let mut payment_page = Vec::with_capacity(payment_rows.len());
+        for payment_row in &payment_rows {
+            let (key, status_text) = (payment_row.text(0)?, payment_row.text(1)?);
+            let status = Status::read(status_text).with_context(|| {
+                format!("payment {key} of the sandbox's ledger has the status {status_text:?}")
+            })?;
             let payment_record = PaymentRecord {
-                status: payment_row.text(1)?.to_owned(),
+                status,
                 captured: payment_row.integer(2)?,
                 refunded: payment_row.integer(3)?,
                 authorization_count: payment_row.integer(4)?,
                 capture_count: payment_row.integer(5)?,
             };
-            Ok((payment_row.text(0)?.to_owned(), payment_record))
-        })
-        .collect()
+            payment_page.push((key.to_owned(), payment_record));
+        }
+        if let Some((last_key, _)) = payment_page.last() {
+            self.after_key.clone_from(last_key);
+        }
+        Ok(payment_page)
+    }
 }
