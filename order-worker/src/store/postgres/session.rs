@@ -236,23 +236,16 @@ fn closed_error(message: &str) -> sqlx::Error {
 
 fn to_arguments(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
     let mut bound_arguments = PgArguments::default();
+    let byte_count = arguments.iter().map(Argument::encoded_size).sum();
+    bound_arguments.reserve(arguments.len(), byte_count);
     for argument in arguments {
         match argument {
             Argument::Integer(value) => bound_arguments.add(value),
             Argument::Boolean(value) => bound_arguments.add(value),
-            Argument::Text(value) => bound_arguments.add(value.map(without_nul)),
+            Argument::Text(value) => bound_arguments.add(value),
             Argument::List(values) => bound_arguments.add(values),
         }
         .map_err(sqlx::Error::Encode)?;
     }
     Ok(bound_arguments)
-}
-
-/// `text` with U+FFFD in place of NUL characters, which PostgreSQL texts can't contain.
-pub(in crate::store) fn without_nul(text: String) -> String {
-    if text.contains('\0') {
-        text.replace('\0', "\u{fffd}")
-    } else {
-        text
-    }
 }

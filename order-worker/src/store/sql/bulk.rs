@@ -4,10 +4,16 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, SqlStr, postgres::PgArguments};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, SqlSafeStr, SqlStr,
+    postgres::{PgArguments, PgBindIterExt as _},
+};
 
 use super::{session::Session, statement::Argument};
-use crate::store::{StoreError, postgres::session::without_nul};
+use crate::store::StoreError;
+
+/// Size of what PostgreSQL reads in front of an array's values: dimensions, flags, type, length, first index.
+const ARRAY_HEADER_SIZE: usize = 5 * size_of::<i32>();
 
 /// Rows of a [`Write`].
 type ArgumentRows = Vec<Vec<Argument>>;
@@ -71,10 +77,24 @@ impl Writes {
         }
     }
 
+    /// Number of columns of all parts.
+    fn column_count(&self) -> usize {
+        let column_counts = self.0.iter().map(|part| part.write.columns.len());
+        column_counts.sum()
+    }
+
+    /// About the number of bytes of all rows when they are sent to PostgreSQL.
+    fn encoded_size(&self) -> usize {
+        let rows = self.0.iter().flat_map(|part| &part.rows);
+        let cells_size: usize = rows.flatten().map(Argument::encoded_size).sum();
+        self.column_count() * ARRAY_HEADER_SIZE + cells_size
+    }
+
     /// Builds one PostgreSQL statement in which each write is a part of a `WITH`.
     fn into_statement(self) -> Result<(SqlStr, PgArguments), StoreError> {
         let (mut sql, mut bound_arguments, mut argument_offset) =
             (String::new(), PgArguments::default(), 0);
+        bound_arguments.reserve(self.column_count(), self.encoded_size());
         for (index, write_part) in self.0.into_iter().enumerate() {
             let with_or_comma = if index == 0 { "WITH" } else { "," };
             let _ = write!(sql, "{with_or_comma} ");
@@ -87,7 +107,7 @@ impl Writes {
             bind_columns(
                 &mut bound_arguments,
                 write_part.write.columns,
-                write_part.rows,
+                &write_part.rows,
             )?;
         }
         sql.push_str(" SELECT");
@@ -143,47 +163,38 @@ impl Session {
 fn bind_columns(
     bound_arguments: &mut PgArguments,
     column_types: &[ColumnType],
-    rows: ArgumentRows,
+    rows: &ArgumentRows,
 ) -> Result<(), StoreError> {
-    let mut columns_of_cells: Vec<Vec<Argument>> = column_types
-        .iter()
-        .map(|_| Vec::with_capacity(rows.len()))
-        .collect();
-    for row in rows {
-        for (column, column_cell) in columns_of_cells.iter_mut().zip(row) {
-            column.push(column_cell);
-        }
-    }
-    for (kind, column) in column_types.iter().zip(columns_of_cells) {
-        let cells = column.into_iter();
-        match kind {
-            ColumnType::Integer => bound_arguments.add(cells.map(integer).collect::<Vec<_>>()),
-            ColumnType::Boolean => bound_arguments.add(cells.map(boolean).collect::<Vec<_>>()),
-            ColumnType::Text => bound_arguments.add(cells.map(text).collect::<Vec<_>>()),
+    for (index, column_type) in column_types.iter().enumerate() {
+        let cells = rows.iter().map(|row| row.get(index));
+        match column_type {
+            ColumnType::Integer => bound_arguments.add(cells.map(integer).bind_iter()),
+            ColumnType::Boolean => bound_arguments.add(cells.map(boolean).bind_iter()),
+            ColumnType::Text => bound_arguments.add(cells.map(text).bind_iter()),
         }
         .map_err(sqlx::Error::Encode)?;
     }
     Ok(())
 }
 
-fn integer(cell: Argument) -> Option<i64> {
+fn integer(cell: Option<&Argument>) -> Option<i64> {
     match cell {
-        Argument::Integer(value) => value,
-        Argument::Boolean(_) | Argument::Text(_) | Argument::List(_) => None,
+        Some(Argument::Integer(value)) => *value,
+        _ => None,
     }
 }
 
-fn boolean(cell: Argument) -> Option<bool> {
+fn boolean(cell: Option<&Argument>) -> Option<bool> {
     match cell {
-        Argument::Boolean(value) => Some(value),
-        Argument::Integer(_) | Argument::Text(_) | Argument::List(_) => None,
+        Some(Argument::Boolean(value)) => Some(*value),
+        _ => None,
     }
 }
 
-fn text(cell: Argument) -> Option<String> {
+fn text(cell: Option<&Argument>) -> Option<&str> {
     match cell {
-        Argument::Text(text) => text.map(without_nul),
-        Argument::Integer(_) | Argument::Boolean(_) | Argument::List(_) => None,
+        Some(Argument::Text(value)) => value.as_deref(),
+        _ => None,
     }
 }
 

@@ -91,6 +91,20 @@ pub(crate) enum Argument {
     List(Vec<String>),
 }
 
+impl Argument {
+    /// About the number of bytes that it takes when it is sent to PostgreSQL: each value has its length in front.
+    pub(in crate::store) fn encoded_size(&self) -> usize {
+        const LENGTH_SIZE: usize = size_of::<i32>();
+        LENGTH_SIZE
+            + match self {
+                Self::Integer(_) => size_of::<i64>(),
+                Self::Boolean(_) => size_of::<bool>(),
+                Self::Text(value) => value.as_ref().map_or(0, String::len),
+                Self::List(values) => values.iter().map(|value| LENGTH_SIZE + value.len()).sum(),
+            }
+    }
+}
+
 impl From<i64> for Argument {
     fn from(value: i64) -> Self {
         Self::Integer(Some(value))
