@@ -40,6 +40,7 @@ pub mod event;
 pub mod failure;
 pub mod health;
 pub mod id;
+pub mod json_text;
 pub mod limits;
 pub mod message;
 pub mod metrics;

@@ -11,6 +11,7 @@ use super::OrderUpdated;
 use crate::{
     caller::Role,
     id::{CustomerId, ReturnId, ShipmentId, Sku, Storefront, Warehouse},
+    json_text::json_text,
     money::Currency,
     order::{
         Address, CancelReason, Discount, EditRejectReason, ItemQuantity, LineItem, OrderStatus,
@@ -722,22 +723,23 @@ impl EventData {
     /// # Errors
     /// `INTERNAL` if it can't be serialized, which does not happen for these types.
     pub fn data(&self) -> Result<String, Failure> {
+        const EXPECTED_LENGTH: usize = 1_024;
         let serialization_failure = |message: &str| {
             Failure::new(
                 Code::Internal,
                 format!("the event's data can't be serialized: {message}"),
             )
         };
-        let mut json_text = serde_json::to_string(self)
+        let mut data_json = json_text(self, EXPECTED_LENGTH)
             .map_err(|error| serialization_failure(&error.to_string()))?;
         // serde writes the tag first, without escapes; the data follows up to the last brace.
         let data_prefix = r#","data":"#;
-        let data_offset = json_text
+        let data_offset = data_json
             .find(data_prefix)
-            .ok_or_else(|| serialization_failure(&json_text))?;
-        json_text.pop();
-        json_text.drain(..data_offset + data_prefix.len());
-        Ok(json_text)
+            .ok_or_else(|| serialization_failure(&data_json))?;
+        data_json.pop();
+        data_json.drain(..data_offset + data_prefix.len());
+        Ok(data_json)
     }
 
     /// The event type.

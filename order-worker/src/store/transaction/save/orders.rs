@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use shared::{
     event::EventData,
     id::{OrderId, Sku},
+    json_text::json_text,
 };
 
-use super::to_json;
 use crate::{
     domain::{order::Order, working_set::WorkingSet},
     store::{
@@ -152,12 +153,15 @@ pub(super) fn save_payment_references(writes: &mut Writes, working_set: &Working
     writes.add(INSERT_PAYMENT_REFERENCES, payment_references.collect());
 }
 
-/// The state as JSON, with its format in front: the trigger `keep_order_format` reads it.
-fn stored_state(order: &Order) -> Result<String, StoreError> {
-    let state_json = to_json(order)?;
-    let members = state_json.strip_prefix('{').unwrap_or_default();
-    let format_number = order.format().to_string();
-    Ok([r#"{"format":"#, &format_number, ",", members].concat())
+/// Expected length of an order's state in bytes.
+const STATE_LENGTH: usize = 2_048;
+
+/// The state of an order, with its format in front: the trigger `keep_order_format` reads it.
+#[derive(Serialize)]
+struct StoredState<'a> {
+    format: u8,
+    #[serde(flatten)]
+    order: &'a Order,
 }
 
 pub(super) fn save_orders(
@@ -172,7 +176,12 @@ pub(super) fn save_orders(
         .iter()
         .filter_map(|id| working_set.orders.get(id))
     {
-        let state_json = stored_state(order)?;
+        let stored_state = StoredState {
+            format: order.format(),
+            order,
+        };
+        let state_json = json_text(&stored_state, STATE_LENGTH)
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
         let created_at_ms = millis(order.created_at);
         if loaded_rows.orders.contains(&order.id) {
             changed_orders.push(arguments![
