@@ -173,7 +173,7 @@ impl<'a> HeaderSourceFields<'a> {
     /// The resource's path in `collection`, by its id or SKU.
     fn location(&self, collection: &str) -> Option<HeaderValue> {
         let id_or_sku = self.id.as_ref().or(self.sku.as_ref())?;
-        HeaderValue::from_str(&format!("{collection}/{id_or_sku}")).ok()
+        HeaderValue::from_str(&[collection, "/", id_or_sku].concat()).ok()
     }
 
     /// The link to the next page: the same URI with the next cursor.

@@ -30,13 +30,12 @@ impl Trace {
 
     fn new_span(parent: Option<TraceContext>) -> Self {
         // The second half of a random UUID. Its variant bits make sure that it is not zero, which is invalid.
-        let span_id = format!("{:016x}", Uuid::new_v4().as_u64_pair().1);
-        let in_trace_of_client = parent.and_then(|parent| parent.with_span(&span_id));
-        let new_trace = || {
-            let traceparent = format!("00-{}-{span_id}-01", Uuid::new_v4().simple());
-            TraceContext::parse(&traceparent, None).unwrap_or_else(TraceContext::unsampled)
+        let span_id = Uuid::new_v4().as_u64_pair().1;
+        let context = match parent {
+            Some(parent) => parent.with_span(span_id),
+            None => TraceContext::new(Uuid::new_v4().as_u128(), span_id),
         };
-        Self(in_trace_of_client.unwrap_or_else(new_trace))
+        Self(context.unwrap_or_else(TraceContext::unsampled))
     }
 
     /// Starts the request's server span and returns its trace context.

@@ -5,7 +5,7 @@
 //! A [`TraceContext`] is valid and bounded, since it is built by [`TraceContext::parse`]: an invalid `traceparent` or
 //! `tracestate` is ignored, as the specification requires, and never an error of the request.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Write as _, ops::Range};
 
 /// Maximum number of members of a `tracestate`; one with more is ignored.
 const MAX_TRACESTATE_MEMBERS: usize = 32;
@@ -18,6 +18,8 @@ const LARGE_MEMBER_LENGTH: usize = 128;
 const MAX_KEY_OR_VALUE_LENGTH: usize = 256;
 /// Length of a `traceparent` in version 00.
 const TRACEPARENT_LENGTH: usize = 55;
+/// Position of the span id in a `traceparent`.
+const SPAN_ID_RANGE: Range<usize> = 36..52;
 /// Bits of the flags that the specification defines: sampled, and random trace id.
 const KNOWN_FLAGS: u8 = 0b11;
 /// `traceparent` of an unsampled trace.
@@ -59,14 +61,28 @@ impl TraceContext {
         }
     }
 
-    /// The context of the span `span_id` (16 hexadecimal digits) in the same trace.
-    #[must_use]
-    pub fn with_span(self, span_id: &str) -> Option<Self> {
-        let (trace_id, _, flags) = parse_traceparent(&self.traceparent)?;
-        Self::parse(&format!("00-{trace_id}-{span_id}-{flags:02x}"), None).map(|context| Self {
-            tracestate: self.tracestate,
-            ..context
+    /// The context of the span `span_id` in a new, sampled trace. `None` if one of the ids is 0, which is invalid.
+    pub fn new(trace_id: u128, span_id: u64) -> Option<Self> {
+        if trace_id == 0 || span_id == 0 {
+            return None;
+        }
+        let mut traceparent = String::with_capacity(TRACEPARENT_LENGTH);
+        let _ = write!(traceparent, "00-{trace_id:032x}-{span_id:016x}-01");
+        Some(Self {
+            traceparent,
+            tracestate: None,
         })
+    }
+
+    /// The context of the span `span_id` in the same trace. `None` if the id is 0, which is invalid.
+    #[must_use]
+    pub fn with_span(mut self, span_id: u64) -> Option<Self> {
+        if span_id == 0 {
+            return None;
+        }
+        self.traceparent
+            .replace_range(SPAN_ID_RANGE, &format!("{span_id:016x}"));
+        Some(self)
     }
 
     /// The value of `traceparent`.
@@ -219,12 +235,28 @@ mod tests {
     #[test]
     fn new_span_keeps_trace_and_tracestate() {
         let context = TraceContext::parse(TRACEPARENT, Some("a=1")).unwrap();
-        let child_context = context.with_span("00000000000000ff").unwrap();
+        let child_context = context.clone().with_span(0xff).unwrap();
         assert_eq!(
             child_context.traceparent(),
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00000000000000ff-01"
         );
         assert_eq!(child_context.tracestate(), Some("a=1"));
+        assert_eq!(context.with_span(0), None);
+    }
+
+    #[test]
+    fn new_trace_is_valid() {
+        let context = TraceContext::new(1, 0xab).unwrap();
+        assert_eq!(
+            context.traceparent(),
+            "00-00000000000000000000000000000001-00000000000000ab-01"
+        );
+        assert_eq!(
+            TraceContext::parse(context.traceparent(), None),
+            Some(context)
+        );
+        assert_eq!(TraceContext::new(0, 1), None);
+        assert_eq!(TraceContext::new(1, 0), None);
     }
 
     #[test]
