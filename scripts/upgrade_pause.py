@@ -119,6 +119,13 @@ class Program:
                 return address
             time.sleep(0.05)
 
+    def wait_for_worker(self):
+        """Waits until a worker answers through this gateway, which is ready before there is one."""
+        address = self.wait_until_ready("address")
+        while request(address, "GET", "/v1/customers?limit=1")[0] != 200:
+            time.sleep(0.05)
+        return address
+
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
@@ -174,7 +181,7 @@ def fill():
     psql("postgres", "CREATE DATABASE filled")
     worker = Program(options.previous_worker, "previous.log", "filled")
     gateway = Program(f"{options.programs[0]}/api-gateway", "gateway.log", "filled")
-    create_seeds(gateway.wait_until_ready("address"))
+    create_seeds(gateway.wait_for_worker())
     gateway.stop()
     worker.stop()
     psql("filled", "UPDATE deliveries SET due_at = NULL, status = 'failed'; DELETE FROM steps; UPDATE webhook_endpoints SET is_enabled = false")
@@ -259,7 +266,7 @@ def measure(run, programs):
     customers, orders = sample_ids(database, "customers"), sample_ids(database, "orders")
     previous = Program(options.previous_worker, f"previous-{run}.log", database)
     gateway = Program(f"{programs}/api-gateway", f"gateway-{run}.log", database)
-    load = Load(gateway.wait_until_ready("address"), customers, orders)
+    load = Load(gateway.wait_for_worker(), customers, orders)
     phases = []
 
     def phase(name, act):
