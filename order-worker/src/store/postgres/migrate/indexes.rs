@@ -13,6 +13,10 @@ use super::{LOCK_NOT_AVAILABLE, SET_LOCK_TIMEOUT_SQL, has_code, lock};
 
 /// Beginning of a statement that builds an index; the name of the index follows.
 const CREATE_INDEX: &str = "CREATE INDEX CONCURRENTLY ";
+/// Set for the session of a build, and reset after it: parallel workers would take the processors from those who order
+/// meanwhile.
+const NO_PARALLEL_WORKERS_SQL: &str = "SET max_parallel_maintenance_workers = 0";
+const DEFAULT_PARALLEL_WORKERS_SQL: &str = "RESET max_parallel_maintenance_workers";
 /// Interval for checking a build of another worker, and delay between attempts.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of attempts to build an index; they fail when another worker builds one at the same time.
@@ -60,7 +64,10 @@ pub(super) async fn build_index(
             IndexState::Missing => {
                 tracing::info!(index, "building an index; orders can be written meanwhile");
                 // Outside a transaction.
-                connection.execute(raw_sql(statement)).await.map(drop)
+                connection.execute(NO_PARALLEL_WORKERS_SQL).await?;
+                let build_result = connection.execute(raw_sql(statement)).await;
+                let reset_result = connection.execute(DEFAULT_PARALLEL_WORKERS_SQL).await;
+                build_result.and(reset_result).map(drop)
             }
         };
         build_attempts += 1;
