@@ -34,6 +34,10 @@ const VERY_FEW_REQUESTS: usize = 3;
 const STEP_RESULTS_BETWEEN_REQUESTS: usize = 16;
 /// With very few requests, time from one group of step results to the next: later ones share a batch, and so a commit.
 const STEP_RESULTS_INTERVAL: Duration = Duration::from_millis(5);
+/// More requests than this since the last group are as many as clients that order one after the other send: their
+/// responses wait for each group, so the next group comes after [`LONG_STEP_RESULTS_INTERVAL`].
+const MAX_REQUESTS_PER_INTERVAL: usize = 9;
+const LONG_STEP_RESULTS_INTERVAL: Duration = Duration::from_millis(10);
 /// Interval at which a waiting step result checks whether the load is over.
 const LOAD_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -164,7 +168,16 @@ impl Intake {
 
     /// Whether the interval since the last step results is not over yet.
     fn is_soon_after_step_results(&self) -> bool {
-        self.last_steps_at.elapsed() < STEP_RESULTS_INTERVAL
+        self.last_steps_at.elapsed() < self.step_results_interval()
+    }
+
+    /// With very few requests, time from one group of step results to the next.
+    fn step_results_interval(&self) -> Duration {
+        if self.requests_since_steps > MAX_REQUESTS_PER_INTERVAL {
+            LONG_STEP_RESULTS_INTERVAL
+        } else {
+            STEP_RESULTS_INTERVAL
+        }
     }
 
     /// Whether there were many requests a moment ago.
@@ -271,6 +284,18 @@ mod tests {
                 .push(decide_requests(&mut intake, &request_sender, VERY_FEW_REQUESTS).await);
         }
         assert_eq!(step_result_counts, [0, STEP_RESULTS_BETWEEN_REQUESTS, 0]);
+    }
+
+    #[tokio::test]
+    async fn interval_is_longer_after_many_requests() {
+        let (mut intake, request_sender, _steps) = new_intake(1);
+        intake.last_steps_at = Instant::now() + Duration::from_hours(1);
+        for interval in [STEP_RESULTS_INTERVAL, LONG_STEP_RESULTS_INTERVAL] {
+            for _ in 0..MAX_REQUESTS_PER_INTERVAL / VERY_FEW_REQUESTS {
+                decide_requests(&mut intake, &request_sender, VERY_FEW_REQUESTS).await;
+            }
+            assert_eq!(intake.step_results_interval(), interval);
+        }
     }
 
     #[tokio::test]
