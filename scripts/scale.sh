@@ -14,11 +14,11 @@ measures 1, 2 and 4 workers on one PostgreSQL database, with a different product
 product in all. Runs release builds without broker and gateway.
 
 A million orders need about 7 GB in the temporary folder and some six minutes for each store, ten million on
-PostgreSQL 66 GB, an hour, and 9 GB of memory for verify.
+PostgreSQL 66 GB, an hour, and 2 GB of memory for verify.
 
   --orders N      number of orders (default 1,000,000)
   --store NAME    only this store
-  --no-verify     without verify, which reads everything, and the sandbox's ledger twice into memory
+  --no-verify     without verify, which reads everything
   --workers-only  only the measurement of several workers
 EOF
 }

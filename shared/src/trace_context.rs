@@ -2,7 +2,7 @@
 //! parent span, `tracestate` carries the data of tracing systems. Both are passed on from HTTP through the broker into
 //! the rows of steps and events.
 //!
-//! A [`TraceContext`] is valid and bounded, since it is built by [`TraceContext::parse`]: an invalid `traceparent` or
+//! A [`TraceContext`] is valid and bounded, since it is built by [`TraceContext::parse`] or from ids: an invalid `traceparent` or
 //! `tracestate` is ignored, as the specification requires, and never an error of the request.
 
 use std::{collections::HashSet, fmt::Write as _, ops::Range};
